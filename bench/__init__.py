@@ -1,0 +1,1 @@
+"""Timing of loaders, packing and training, and the reports made from it."""

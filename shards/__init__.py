@@ -1,0 +1,1 @@
+"""Label tables, splits, image codecs and WebDataset tar shards. Imports no torch and no DALI."""

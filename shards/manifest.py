@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
+from shards.files import whole_file
 
 FORMAT = 1
 CODECS = ("raw", "png", "jpeg")
@@ -40,8 +41,9 @@ class Manifest:
     """What was packed. The same input and settings give the same manifest, byte for byte.
 
     `size` is the side of the packed square images in pixels, or None where images keep their original size.
-    `labels` and `split` name their file and its sha256; `images` holds the source paths and the counts of images
-    found and labelled; `counts` is images per fold; `table` is the current table's file name.
+    `labels` and `split` name their files and their sha256; `images` holds the source folders and the counts of images
+    found and labelled; `counts` is images per fold; `table` is the current table's file name. `seed` fixed the order of
+    the training images and what the split drew. `plan_sha256` stands for all that was asked for, see shards/pack.py.
     """
 
     dataset: str
@@ -56,6 +58,8 @@ class Manifest:
     images: dict[str, Any]
     counts: dict[str, int]
     num_rejected: int
+    seed: int
+    plan_sha256: str
     shards: tuple[Shard, ...]
     format: int = field(default=FORMAT)
 
@@ -72,34 +76,42 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write `folder/manifest.json`, whole or not at all."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False) + "\n"
-    temporary = folder / "manifest.json.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / "manifest.json")
+    """Write `folder/manifest.json`, whole or not at all; its last field is the sha256 of the others."""
+    with whole_file(folder / "manifest.json") as temporary:
+        temporary.write_text(_to_json(dataclasses.asdict(manifest)), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read `folder/manifest.json`.
 
     Raises:
-        UserError: if the folder or the file is missing, is no manifest, or is of another format version.
+        UserError: if the folder or the file is missing, is no manifest, is of another format version, or differs in a
+            single byte from what was written.
     """
     path = folder / "manifest.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the folder that `chexnet-fast pack` wrote") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a manifest ({error}); pack the data set again") from error
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
         raise UserError(f"{path}: shard format {version!r}, this version reads {FORMAT}; pack the data set again")
+    values.pop("sha256", None)
+    if text != _to_json(values):
+        raise UserError(f"{path}: damaged or edited, its sha256 is another; restore it or pack the data set again")
     try:
         shards = tuple(Shard(**shard) for shard in values.pop("shards"))
         return Manifest(**{**values, "findings": tuple(values["findings"]), "shards": shards})
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a manifest ({error}); pack the data set again") from error
+
+
+def _to_json(values: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    return json.dumps({**values, "sha256": digest}, indent=1, ensure_ascii=False) + "\n"
 
 
 def sha256_of(path: Path) -> str:

@@ -1,5 +1,7 @@
 """The study table: one row an image, with its patient, fold and findings."""
 
+import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shards.errors import UserError
+from shards.files import whole_file
 from shards.findings import FOLDS
 
 KEY_COLUMNS = ("row", "image_id", "path", "patient_id", "fold")
@@ -49,18 +52,24 @@ def check_table(table: pd.DataFrame) -> None:
     if unknown:
         raise UserError(f"fold {unknown[0]!r} is none of {', '.join(FOLDS)}: correct the split file")
     packed = table[table["fold"] != REJECTED]
-    folds_per_patient = packed.groupby("patient_id")["fold"].nunique()
+    check_patients(packed["patient_id"], packed["fold"], "the table")
+
+
+def check_patients(patients: pd.Series, folds: pd.Series, name: str) -> None:
+    """Raise UserError, which names the source of the folds and the patients, if a patient stands in two folds."""
+    folds_per_patient = folds.groupby(patients).nunique()
     leaking = list(folds_per_patient.index[folds_per_patient > 1])
     if leaking:
         raise UserError(
-            f"{len(leaking)} patients stand in two folds ({', '.join(map(str, leaking[:5]))}): "
+            f"{name}: {len(leaking)} patient(s) stand in two folds ({', '.join(map(str, leaking[:5]))}): "
             "split by patient, or use --split patient"
         )
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a study table as CSV; unknown findings are empty fields, known ones 0 or 1."""
-    table.to_csv(path, index=False, float_format="%g", lineterminator="\n")
+    """Write a study table as CSV, whole or not at all; unknown findings are empty fields, known ones 0 or 1."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%g", lineterminator="\n")
 
 
 def read_table(path: Path, findings: Sequence[str]) -> pd.DataFrame:
@@ -80,3 +89,30 @@ def read_table(path: Path, findings: Sequence[str]) -> pd.DataFrame:
     if not np.array_equal(table["row"].to_numpy(), np.arange(len(table))):
         raise UserError(f"{path}: rows are not 0..{len(table) - 1} in order; pack the data set again")
     return table
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a user's CSV, also as .gz, with a header line: every field as text, empty fields as empty text.
+
+    What follows the last named column is not read: NIH's 2017 rows end with a comma.
+
+    Raises:
+        UserError: if the file is missing, is no such table, or holds no row.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # says that unnamed columns are left out
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path}: not a readable CSV table ({reason}); give another file") from error
+    if frame.empty:
+        raise UserError(f"{path}: holds no row; give another file")
+    return frame
+
+
+def check_unique(path: Path, images: pd.Series) -> None:
+    """Raise UserError, which names `path` and the image, if an image id stands twice."""
+    duplicated = images[images.duplicated()]
+    if len(duplicated):
+        raise UserError(f"{path}: image {duplicated.iloc[0]} stands twice: remove one of its rows")

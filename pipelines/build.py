@@ -1,0 +1,80 @@
+"""Build a loader by name."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from pipelines.batch import Loader
+from pipelines.order import EpochOrder
+from pipelines.spec import InputSpec
+from shards.errors import UserError
+from shards.fold import Fold, open_fold
+from shards.manifest import read_manifest
+
+LOADERS = ("dali", "pil")
+
+
+def build_loader(
+    kind: str,
+    shards: Path,
+    fold: str,
+    spec: InputSpec,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    shuffle: bool = False,
+    device: str | torch.device = "cpu",
+    rank: int = 0,
+    num_ranks: int = 1,
+    num_threads: int | None = None,
+) -> Loader:
+    """Build the loader of a packed fold.
+
+    All kinds yield the same images in the same batches for the same (seed, epoch).
+
+    Args:
+        kind: "dali" reads the shards; "pil" reads the original files that were packed, as reproduce-chexnet does.
+        shards: the shard folder.
+        fold: "train", "val" or "test".
+        spec: what is done to an image.
+        batch_size: images in a full batch of one rank.
+        seed: fixes order and draws.
+        shuffle: permute each epoch; False keeps table order.
+        device: where batches are wanted; "pil" always yields them on the CPU.
+        rank: this process's rank, 0..num_ranks-1.
+        num_ranks: processes that share the epoch.
+        num_threads: decoding threads (dali) or worker processes (pil); None takes this process's cores.
+
+    Raises:
+        UserError: if the kind is unknown, DALI is not installed, a shard is missing or damaged, or an original
+            file is not where it was when it was packed.
+    """
+    if kind not in LOADERS:
+        raise UserError(f"--loader {kind}: choose one of {', '.join(LOADERS)}")
+    opened = open_fold(shards, read_manifest(shards), fold)
+    order = EpochOrder(len(opened), batch_size, seed, shuffle, rank, num_ranks)
+    num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+    if kind == "pil":
+        from pipelines.pil import PilLoader
+
+        return PilLoader(original_files(opened), opened.labels, opened.rows, spec, order, num_threads)
+    from pipelines.dali import DaliLoader
+
+    return DaliLoader(opened, spec, order, torch.device(device), num_threads)
+
+
+def original_files(fold: Fold) -> list[Path]:
+    """Return the files that a fold was packed from, in table order.
+
+    Raises:
+        UserError: if one is missing.
+    """
+    files = [Path(path) for path in fold.table["path"]]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{missing[0]}: the original of a packed image is missing ({len(missing)} in all); "
+            "restore the originals, or choose --loader dali"
+        )
+    return files

@@ -1,0 +1,192 @@
+"""Batches from packed shards through NVIDIA DALI, on the CPU or a GPU. The one file that imports DALI.
+
+DALI decodes, resizes, crops, flips and normalises. It is fed from memory maps in the order of `pipelines.order`, so
+that neither its own random state nor its prefetching decides what an epoch holds.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.batch import Batch
+from pipelines.order import EpochOrder
+from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from shards.codec import BadImageError
+from shards.errors import UserError
+from shards.fold import Fold
+
+try:
+    from nvidia.dali import Pipeline, fn, types
+    from nvidia.dali.plugin.pytorch import feed_ndarray
+except ImportError as error:
+    raise UserError(
+        f"NVIDIA DALI cannot be imported ({error}): install one of the extras cuda110, cuda120, cuda130, "
+        'as in pip install "chexnet-fast[cuda110]", or choose --loader pil'
+    ) from error
+
+PREFETCH = 3
+"""Batches that DALI works on ahead of the one in use."""
+
+Inputs = tuple[list[np.ndarray], np.ndarray]
+"""What DALI takes for a batch: the packed images, and (B,) int32, 1 where an image is flipped."""
+
+
+class DaliLoader:
+    """Load a fold's batches with DALI.
+
+    On the CPU a batch is DALI's own memory, without a copy; on a GPU it is one copy within the device, on a stream
+    of its own. The device and the number of threads change no image's place or draw.
+
+    Args:
+        fold: the packed fold.
+        spec: what is done to an image.
+        order: which images form which batch.
+        device: where the batches are made and lie.
+        num_threads: DALI's CPU threads.
+    """
+
+    def __init__(self, fold: Fold, spec: InputSpec, order: EpochOrder, device: torch.device, num_threads: int):
+        self.num_images = order.num_images
+        self.num_batches = order.num_batches
+        self._fold = fold
+        self._spec = spec
+        self._order = order
+        self._device = device
+        self._in_flight: deque[np.ndarray] = deque()
+        self._inputs: Iterator[Inputs] = iter(())
+        self._pipeline = _build_pipeline(
+            fold, spec, lambda: next(self._inputs), device, batch_size=order.batch_size, num_threads=num_threads
+        )
+        self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def epoch(self, index: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of epoch `index` from `first_batch` on; see `pipelines.batch.Loader`.
+
+        Starting an epoch ends the one before it.
+
+        Raises:
+            UserError: if a packed image cannot be decoded, naming its shard and image.
+        """
+        self._end_epoch()
+        batches = list(self._order.batches(first_batch))
+        self._inputs = self._epoch_inputs(index, [places for places in batches if places.stop > places.start])
+        for places in batches:
+            yield self._next_batch() if places.stop > places.start else self._empty_batch()
+
+    def _end_epoch(self) -> None:
+        """Let DALI finish what it prefetched of an epoch that was left, and make it ready for another."""
+        self._inputs = iter(())
+        while self._run_pipeline() is not None:
+            pass
+        self._in_flight.clear()
+        self._pipeline.reset()
+
+    def _epoch_inputs(self, epoch: int, batches: list[slice]) -> Iterator[Inputs]:
+        permutation = self._order.permutation(epoch)
+        flips = self._order.uniforms(epoch, 1)[:, 0] < self._spec.flip
+        for places in batches:
+            positions = permutation[places]
+            self._in_flight.append(positions)
+            yield [self._fold.image_bytes(position) for position in positions.tolist()], flips[places].astype(np.int32)
+
+    def _next_batch(self) -> Batch:
+        images = self._run_pipeline()
+        positions = self._in_flight.popleft()
+        return Batch(
+            images=self._to_torch(images).permute(0, 3, 1, 2),
+            labels=torch.from_numpy(self._fold.labels[positions]).to(self._device),
+            rows=self._fold.rows[positions],
+        )
+
+    def _run_pipeline(self) -> Any:
+        """Return DALI's next batch of images, or None at the end of its inputs."""
+        try:
+            (images,) = self._pipeline.run()
+        except StopIteration:
+            return None
+        except RuntimeError as error:
+            raise UserError(self._explain(error)) from error
+        return images
+
+    def _to_torch(self, images: Any) -> torch.Tensor:
+        """Return DALI's (B, H, W, C) batch as a tensor: the same memory on the CPU, a copy on a GPU."""
+        if self._copy_stream is None:
+            return torch.from_numpy(np.asarray(images.as_tensor()))
+        tensor = torch.empty(images.as_tensor().shape(), dtype=getattr(torch, self._spec.dtype), device=self._device)
+        feed_ndarray(images, tensor, cuda_stream=self._copy_stream)
+        torch.cuda.current_stream(self._device).wait_stream(self._copy_stream)
+        return tensor
+
+    def _empty_batch(self) -> Batch:
+        shape = (0, self._spec.channels, self._spec.size, self._spec.size)
+        return Batch(
+            images=torch.empty(shape, dtype=getattr(torch, self._spec.dtype), device=self._device),
+            labels=torch.empty((0, self._fold.labels.shape[1]), device=self._device),
+            rows=np.empty(0, np.int32),
+        )
+
+    def _explain(self, error: RuntimeError) -> str:
+        """Find the image that DALI stopped at, among those it was working on."""
+        for position in np.concatenate(list(self._in_flight)).tolist():
+            try:
+                self._fold.image(position)
+            except BadImageError as reason:
+                return f"{self._fold.name(position)}: {reason}; run `chexnet-fast verify` and pack again"
+        return f"DALI stopped: {' '.join(str(error).split())}"
+
+
+def _build_pipeline(
+    fold: Fold,
+    spec: InputSpec,
+    next_inputs: Callable[[], Inputs],
+    device: torch.device,
+    *,
+    batch_size: int,
+    num_threads: int,
+) -> Pipeline:
+    """Build the one graph, for every device, codec, size and output type."""
+    manifest = fold.manifest
+    place = "gpu" if device.type == "cuda" else "cpu"
+    pipeline = Pipeline(
+        batch_size=batch_size,
+        num_threads=num_threads,
+        device_id=device.index or 0 if place == "gpu" else None,
+        prefetch_queue_depth=PREFETCH,
+    )
+    with pipeline:
+        packed, flip = fn.external_source(next_inputs, num_outputs=2, no_copy=True)
+        if manifest.codec == "raw":
+            images = fn.reshape(packed, shape=[manifest.size, manifest.size, 1], layout="HWC")
+            images = images.gpu() if place == "gpu" else images
+        else:
+            decoder = "mixed" if place == "gpu" else "cpu"
+            images = fn.decoders.image(packed, device=decoder, output_type=types.GRAY)
+        if manifest.size != spec.size:
+            images = fn.resize(images, resize_shorter=spec.size, interp_type=types.INTERP_LINEAR, antialias=True)
+        pipeline.set_outputs(_crop_flip_normalise(images, flip, spec))
+    pipeline.build()
+    return pipeline
+
+
+def _crop_flip_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
+    """Crop, flip and normalise in DALI's one fused operator, which is fast where its parts are slow."""
+    dali_types = {
+        "uint8": types.UINT8,
+        "float16": types.FLOAT16,
+        "float32": types.FLOAT,
+    }
+    if spec.channels == 3:
+        images = fn.cat(images, images, images, axis=2)
+    as_bytes = spec.dtype == "uint8"
+    return fn.crop_mirror_normalize(
+        images,
+        crop=(spec.size, spec.size),
+        mirror=flip,
+        dtype=dali_types[spec.dtype],
+        output_layout="HWC",
+        mean=[0.0] * spec.channels if as_bytes else [255 * mean for mean in IMAGENET_MEAN[: spec.channels]],
+        std=[1.0] * spec.channels if as_bytes else [255 * std for std in IMAGENET_STD[: spec.channels]],
+    )

@@ -1,0 +1,94 @@
+"""The reference: torchvision on Pillow images from the original files, step by step as reproduce-chexnet does it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from pipelines.batch import Batch
+from pipelines.order import EpochOrder
+from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+
+Draw = tuple[int, bool]
+"""An image to load: its position in the fold, and whether it is flipped."""
+
+
+class PilLoader:
+    """Load a fold's batches from the original image files with Pillow, torchvision and a torch DataLoader.
+
+    Batches lie on the CPU, whatever number of workers made them, and their memory is the caller's.
+
+    Args:
+        files: the N image files of the fold, in table order.
+        labels: (N, F) float32: 1 positive, 0 negative, NaN unknown.
+        rows: (N,) int32: each file's row in the study table.
+        spec: what is done to an image.
+        order: which images form which batch.
+        num_workers: DataLoader worker processes; 0 loads in this process.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: np.ndarray,
+        rows: np.ndarray,
+        spec: InputSpec,
+        order: EpochOrder,
+        num_workers: int,
+    ):
+        self.num_images = order.num_images
+        self.num_batches = order.num_batches
+        self._images = _Images(files, spec)
+        self._labels = labels
+        self._rows = rows
+        self._spec = spec
+        self._order = order
+        self._num_workers = num_workers
+
+    def epoch(self, index: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of epoch `index` from `first_batch` on; see `pipelines.batch.Loader`."""
+        permutation = self._order.permutation(index)
+        flips = self._order.uniforms(index, 1)[:, 0] < self._spec.flip
+        batches = list(self._order.batches(first_batch))
+        draws = [list(zip(permutation[places].tolist(), flips[places].tolist(), strict=True)) for places in batches]
+        loaded = DataLoader(
+            self._images,
+            batch_sampler=draws,
+            num_workers=self._num_workers,
+            collate_fn=self._stack,
+            persistent_workers=False,
+        )
+        for places, images in zip(batches, loaded, strict=True):
+            positions = permutation[places]
+            yield Batch(images, torch.from_numpy(self._labels[positions]), self._rows[positions])
+
+    def _stack(self, images: list[torch.Tensor]) -> torch.Tensor:
+        shape = (self._spec.channels, self._spec.size, self._spec.size)
+        batch = torch.stack(images) if images else torch.empty((0, *shape), dtype=getattr(torch, self._spec.dtype))
+        return batch.contiguous(memory_format=torch.channels_last)
+
+
+class _Images(Dataset[torch.Tensor]):
+    """One transformed image per draw, in reproduce-chexnet's order: RGB, flip, resize, crop, tensor, normalise."""
+
+    def __init__(self, files: Sequence[Path], spec: InputSpec):
+        self._files = files
+        self._spec = spec
+        self._resize = transforms.Compose([transforms.Resize(spec.size), transforms.CenterCrop(spec.size)])
+        self._normalise = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        )
+
+    def __getitem__(self, draw: Draw) -> torch.Tensor:
+        position, flipped = draw
+        image = Image.open(self._files[position]).convert("RGB")
+        if flipped:
+            image = functional.hflip(image)
+        image = self._resize(image)
+        pixels = functional.pil_to_tensor(image) if self._spec.dtype == "uint8" else self._normalise(image)
+        return pixels[: self._spec.channels].to(getattr(torch, self._spec.dtype))

@@ -1,0 +1,138 @@
+"""The task of one packing worker: write one shard, and a receipt that says it is finished."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.codec import BadImageError, decode_image, pack_image
+from shards.errors import BadInputError
+from shards.files import whole_file
+from shards.manifest import EXTENSIONS, Shard, sha256_of
+from shards.plan import Sample, ShardPlan
+from shards.shard_file import ShardWriter, sample_members
+from shards.workers import count
+
+RECEIPTS = "packing"
+"""The folder inside the shard folder that holds the plan and the receipts until the manifest is written."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An image that was left out: its row in the study table, its file, and why."""
+
+    row: int
+    image_id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What came of a shard's plan, by its name: the shard, or None where every image was rejected; and the rejects."""
+
+    name: str
+    shard: Shard | None
+    rejects: tuple[Reject, ...]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to write into the folder `out`.
+
+    `same_size` says that every image must be `size` x `size` already. More than `max_rejects` bad images end the task.
+    """
+
+    out: Path
+    plan: ShardPlan
+    codec: str
+    size: int | None
+    quality: int | None
+    same_size: bool
+    max_rejects: int
+
+
+def pack_shard(task: ShardTask) -> Receipt:
+    """Write a shard's tar, its index, then its receipt, each whole or not at all.
+
+    Raises:
+        BadInputError: if more than `max_rejects` of its images are bad, or one is not of the size that it must have.
+        UserError: if the disk is full.
+    """
+    rejects = []
+    tar = task.out / f"{task.plan.name}.tar"
+    with whole_file(tar) as temporary, ShardWriter(temporary) as writer:
+        for sample in task.plan.samples:
+            try:
+                image = _image_bytes(task, sample.path)
+            except BadImageError as error:
+                rejects.append(Reject(sample.row, sample.image_id, sample.path, str(error)))
+                check_rejects(rejects, task.max_rejects)
+            else:
+                record = _record(sample, task.plan.fold)
+                writer.write(sample.key, sample_members(EXTENSIONS[task.codec], image, record, sample.row))
+            count(1)
+    shard = None
+    if writer.num_samples:
+        index = tar.with_suffix(".idx")
+        with whole_file(index) as temporary:
+            temporary.write_text(writer.index, encoding="ascii")
+        shard = Shard(tar.name, task.plan.fold, writer.num_samples, writer.num_bytes, writer.sha256, sha256_of(index))
+    else:
+        tar.unlink()
+    receipt = Receipt(task.plan.name, shard, tuple(rejects))
+    with whole_file(_receipt_path(task.out, task.plan)) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(receipt)), encoding="utf-8")
+    return receipt
+
+
+def read_receipt(out: Path, plan: ShardPlan) -> Receipt | None:
+    """Return the receipt of a shard that an earlier run finished, or None; the tar must lie there in full size."""
+    path = _receipt_path(out, plan)
+    if not path.exists():
+        return None
+    values = json.loads(path.read_text(encoding="utf-8"))
+    rejects = tuple(Reject(**reject) for reject in values["rejects"])
+    if values["shard"] is None:
+        return Receipt(plan.name, None, rejects)
+    shard = Shard(**values["shard"])
+    tar, index = out / shard.file, out / shard.index_file
+    whole = tar.exists() and index.exists() and tar.stat().st_size == shard.num_bytes
+    return Receipt(plan.name, shard, rejects) if whole else None
+
+
+def check_rejects(rejects: Sequence[Reject], max_rejects: int) -> None:
+    """Raise BadInputError, which names the first ones, if there are more than `max_rejects`."""
+    if len(rejects) > max_rejects:
+        named = "; ".join(f"{reject.path}: {reject.reason}" for reject in rejects[:3])
+        raise BadInputError(
+            f"{len(rejects)} bad image(s), {max_rejects} allowed: {named}; mend them, or go on with --max-rejects N"
+        )
+
+
+def _image_bytes(task: ShardTask, path: str) -> bytes:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadImageError(error.strerror or str(error)) from error
+    image = decode_image(data)
+    if task.same_size and image.size != (task.size, task.size):
+        raise BadInputError(
+            f"{path}: {image.width} x {image.height} pixels, but raw shards of original size need {task.size} x "
+            f"{task.size} everywhere: use --codec png, or --size {task.size}"
+        )
+    return pack_image(image, task.codec, task.size, task.quality)
+
+
+def _record(sample: Sample, fold: str) -> dict[str, object]:
+    return {
+        "image_id": sample.image_id,
+        "patient_id": sample.patient_id,
+        "fold": fold,
+        "findings": list(sample.findings),
+    }
+
+
+def _receipt_path(out: Path, plan: ShardPlan) -> Path:
+    return out / RECEIPTS / f"{plan.name}.json"

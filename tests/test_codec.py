@@ -1,0 +1,165 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_nih import png
+from torchvision import transforms
+
+from shards.codec import BadImageError, decode_image, encode_image, fit_image, pack_image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(height: int, width: int, channels: int | None = None, seed: int = 0) -> np.ndarray:
+    shape = (height, width) if channels is None else (height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def reference(data: bytes, size: int) -> np.ndarray:
+    """reproduce-chexnet's pixels, of which the three channels are equal."""
+    resize = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    return np.asarray(resize(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 130))
+def test_fitting_is_torchvisions_resize_and_center_crop(height: int, width: int, size: int) -> None:
+    image = Image.fromarray(noise(height, width))
+    expected = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])(image)
+    assert np.array_equal(np.asarray(fit_image(image, size)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("codec", ["raw", "png"])
+def test_raw_and_png_keep_the_reference_pixels(codec: str) -> None:
+    data = png(1, 301)
+    packed = pack_image(decode_image(data), codec, 64, None)
+    pixels = (
+        np.frombuffer(packed, np.uint8).reshape(64, 64)
+        if codec == "raw"
+        else np.asarray(Image.open(io.BytesIO(packed)))
+    )
+    assert (reference(data, 64) == pixels[..., None]).all()
+
+
+def test_jpeg_is_grey_baseline_and_close() -> None:
+    ramp = Image.fromarray(np.add.outer(np.arange(96), np.arange(96)).astype(np.uint8))
+    packed = pack_image(ramp, "jpeg", None, 95)
+    image = Image.open(io.BytesIO(packed))
+    assert (image.format, image.mode, image.size) == ("JPEG", "L", (96, 96))
+    assert "progressive" not in image.info
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(ramp).astype(int)).max() <= 3
+    assert len(pack_image(ramp, "jpeg", None, 50)) < len(packed)
+
+
+GREY = noise(48, 48)
+MODES = {
+    "RGB": Image.fromarray(np.repeat(GREY[..., None], 3, 2)),
+    "RGBA": Image.fromarray(np.dstack([GREY, GREY, GREY, noise(48, 48, seed=1)])),
+    "LA": Image.fromarray(np.dstack([GREY, noise(48, 48, seed=1)]), "LA"),
+    "P": Image.fromarray(GREY).convert("P"),
+    "1": Image.fromarray(GREY).convert("1"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_other_modes_of_grey_give_the_reference_pixels(mode: str) -> None:
+    data = encoded(MODES[mode])
+    assert Image.open(io.BytesIO(data)).mode == mode
+    pixels = np.frombuffer(pack_image(decode_image(data), "raw", 24, None), np.uint8).reshape(24, 24)
+    assert (reference(data, 24) == pixels[..., None]).all()
+
+
+def test_unequal_channels_become_pillows_luma_before_resizing() -> None:
+    image = Image.fromarray(noise(48, 48, 3))
+    assert decode_image(encoded(image)).tobytes() == image.convert("L").tobytes()
+
+
+def test_jpegs_of_any_kind_are_read_by_content_not_by_exif() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    image = Image.fromarray(noise(40, 60))
+    assert decode_image(encoded(image, "JPEG", exif=exif)).size == (60, 40)
+    assert decode_image(encoded(image.convert("CMYK"), "JPEG")).mode == "L"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(side: int) -> bytes:
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def with_broken_checksum(data: bytes) -> bytes:
+    """Change the checksum of the pixels' chunk, which Pillow does not look at when it loads."""
+    end = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 :][:4], "big")
+    return data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :]
+
+
+GOOD = png(0)
+BAD = {
+    "empty": (b"", "empty file"),
+    "text": (b"<html>404</html>", "not a PNG or JPEG"),
+    "truncated": (GOOD[: len(GOOD) // 2], "Truncated"),
+    "no end": (GOOD[:-12], "truncated"),
+    "checksum": (with_broken_checksum(GOOD), "broken PNG file"),
+    "bomb": (bomb(100_000), "100000 x 100000|decompression bomb"),
+    "large": (bomb(9_000), "9000 x 9000 pixels"),
+    "16 bit": (encoded(Image.fromarray(np.full((8, 8), 4000, np.uint16))), "8 bits"),
+    "gif": (encoded(Image.fromarray(GREY), "GIF"), "not a PNG or JPEG"),
+    "truncated jpeg": (encoded(Image.fromarray(GREY), "JPEG")[:-200], "truncated"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_a_bad_image_with_the_reason(kind: str) -> None:
+    data, reason = BAD[kind]
+    with pytest.raises(BadImageError, match=reason):
+        pack_image(decode_image(data), "raw", 16, None)
+
+
+def test_a_line_that_resizing_would_blow_up_is_refused() -> None:
+    with pytest.raises(BadImageError, match="pixels: more than"):
+        fit_image(Image.new("L", (60_000, 1)), 224)
+
+
+def test_a_side_that_jpeg_cannot_hold_is_refused() -> None:
+    with pytest.raises(BadImageError):
+        encode_image(Image.new("L", (70_000, 1)), "jpeg", 95)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(["PNG", "JPEG"]), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8))
+def test_damage_ends_in_pixels_or_in_a_bad_image(kind: str, changes: list[tuple[float, int]]) -> None:
+    data = bytearray(encoded(Image.fromarray(GREY), kind))
+    for place, value in changes:
+        data[int(place * (len(data) - 1))] = value
+    try:
+        packed = pack_image(decode_image(bytes(data)), "raw", 16, None)
+    except BadImageError as error:
+        assert "\n" not in str(error) and "0x" not in str(error)
+    else:
+        assert len(packed) == 256
+
+
+@pytest.mark.real
+def test_raw_and_png_of_real_images_equal_the_reference_bit_for_bit(nih: Path) -> None:
+    files = sorted((nih / "images").glob("*.png"))
+    assert len(files) == 200
+    for file in files:
+        data = file.read_bytes()
+        image = fit_image(decode_image(data), 224)
+        raw = np.frombuffer(encode_image(image, "raw", None), np.uint8).reshape(224, 224)
+        assert (reference(data, 224) == raw[..., None]).all(), file
+        assert np.asarray(Image.open(io.BytesIO(encode_image(image, "png", None)))).tobytes() == raw.tobytes()

@@ -1,7 +1,6 @@
 """How many images per second each loader puts into torch's hands, beside the reference."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +21,9 @@ from shards.manifest import read_manifest
 BATCH_SIZE = 64
 EPOCH_IMAGES = 400_000
 """Images in a measured epoch, the fold's repeated: so many that none ends within a round."""
+NUM_ROUNDS = 5
+SECONDS = 3.0
+"""The least time that a loader is timed for in a round."""
 REFERENCE = "PIL DataLoader, originals"
 
 
@@ -64,7 +66,9 @@ def bench_loaders(images: Path, shards: Path, out: Path, num_workers: int, devic
         spec = InputSpec(size, channels, dtype, flip=0.5)
         name = f"DALI {device}, {codec} shards"
         loaders[name, spec] = DaliLoader(fold, spec, order, torch.device(device), num_workers)
-    rates = measure_rates({str(index): _stream(loader) for index, loader in enumerate(loaders.values())})
+    rates = measure_rates(
+        {str(index): _stream(loader) for index, loader in enumerate(loaders.values())}, NUM_ROUNDS, SECONDS
+    )
     reference_rate = rates["0"].median
     rows = [
         Row(name, spec.channels, spec.dtype, rate, rate.median / reference_rate)

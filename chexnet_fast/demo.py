@@ -1,13 +1,11 @@
 """The whole way on phantom images: drawn, packed, verified, trained, evaluated, reported, on a CPU in minutes."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 from chexnet_fast.config import TrainConfig, reference
 from chexnet_fast.evaluate import evaluate
 from chexnet_fast.launch import run_training
-from chexnet_fast.metrics import mean_auc
 from shards.datasets.phantom import write_phantoms
 from shards.errors import UserError
 from shards.pack import pack

@@ -136,7 +136,7 @@ def _read_image(file: Path) -> Image.Image:
 def _truth_of(labels: pd.DataFrame, image_id: str, findings: Sequence[str]) -> dict[str, float] | None:
     if image_id not in labels.index:
         return None
-    return {finding: float(labels.loc[image_id, finding]) for finding in findings}
+    return dict(zip(findings, labels.loc[image_id, list(findings)].tolist(), strict=True))
 
 
 def _boxes_of(

@@ -58,7 +58,9 @@ class RunDir:
         return self.path / "tensorboard"
 
 
-def describe_run(config: TrainConfig, size: int, shards: Path, manifest: Manifest, table: pd.DataFrame) -> dict[str, Any]:
+def describe_run(
+    config: TrainConfig, size: int, shards: Path, manifest: Manifest, table: pd.DataFrame
+) -> dict[str, Any]:
     """Return what config.json holds: the config, the data, the command, and what it runs on.
 
     Args:

@@ -30,14 +30,15 @@ class Plateau:
         """Return the state after one more epoch.
 
         As reproduce-chexnet's `train_model` has it: an epoch whose loss is below the best becomes the best; the
-        learning rate is divided after `lr_patience` epochs that were not (there: 1), and again after as many more;
-        training ends after `stop_patience` of them (there: 3), or after `epochs`.
+        learning rate is divided after `lr_patience` epochs that were not (there: 1), and again after as many more, but
+        not by an epoch whose loss equals the best; training ends after `stop_patience` of them (there: 3), or after
+        `epochs`.
         """
         epoch = self.epoch + 1
         if val_loss < self.best_loss:
             return Plateau(self.lr, epoch, val_loss, epoch, finished=epoch >= config.epochs)
         num_worse = epoch - self.best_epoch
-        falls = num_worse % config.lr_patience == 0
+        falls = val_loss > self.best_loss and num_worse % config.lr_patience == 0
         return dataclasses.replace(
             self,
             lr=self.lr / config.lr_divisor if falls else self.lr,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ class TrainedRun:
     findings: tuple[str, ...]
     size: int
     prevalence: dict[str, float]
-    description: dict
+    description: dict[str, Any]
     device: torch.device
 
 
@@ -35,7 +36,7 @@ def load_run(run: Path, device: torch.device) -> TrainedRun:
     findings = tuple(description["findings"])
     model = build_model(findings, pretrained=False, weights=RunDir(run).best)
     return TrainedRun(
-        model=model.to(device, memory_format=torch.channels_last).eval(),
+        model=model.to(device).to(memory_format=torch.channels_last).eval(),
         findings=findings,
         size=description["data"]["size"],
         prevalence=description["data"]["prevalence"],

@@ -159,7 +159,7 @@ def _build_pipeline(
     with pipeline:
         packed, flip = fn.external_source(next_inputs, num_outputs=2, no_copy=True)
         if manifest.codec == "raw":
-            images = fn.reshape(packed, shape=[manifest.size, manifest.size, 1], layout="HWC")
+            images = fn.reshape(packed, shape=[manifest.raw_side, manifest.raw_side, 1], layout="HWC")
             images = images.gpu() if place == "gpu" else images
         else:
             decoder = "mixed" if place == "gpu" else "cpu"

@@ -52,7 +52,7 @@ class Fold:
         data = self.image_bytes(position)
         if self.manifest.codec != "raw":
             return decode_image(data.tobytes())
-        return Image.fromarray(data.reshape(self.manifest.size, self.manifest.size))
+        return Image.fromarray(data.reshape(self.manifest.raw_side, self.manifest.raw_side))
 
     def take(self, positions: np.ndarray) -> "Fold":
         """Return the images at some positions, in that order, as a fold of their own; a position may come twice."""

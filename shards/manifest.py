@@ -63,6 +63,13 @@ class Manifest:
     shards: tuple[Shard, ...]
     format: int = field(default=FORMAT)
 
+    @property
+    def raw_side(self) -> int:
+        """The side of a raw image in pixels: packing gives all of them one size."""
+        if self.size is None:
+            raise ValueError("raw images have no size of their own")
+        return self.size
+
     def fold_shards(self, fold: str) -> list[Shard]:
         """Return one fold's shards, in order.
 

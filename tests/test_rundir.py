@@ -4,6 +4,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,6 +20,7 @@ from chexnet_fast.rundir import (
     start_run,
     write_log,
 )
+from chexnet_fast.trainlog import LOG_COLUMNS, read_train_log
 from shards.errors import UserError
 from shards.manifest import Manifest
 
@@ -37,9 +39,12 @@ def description(**overrides: Any) -> dict[str, Any]:
         images={},
         counts={},
         num_rejected=0,
+        seed=0,
+        plan_sha256="0" * 64,
         shards=(),
     )
-    return describe_run(dataclasses.replace(reference(), **overrides), Path("build/nih"), manifest)
+    table = pd.DataFrame({"fold": ["train", "train", "val"], "Mass": [1, 0, 0], "Nodule": [np.nan, 1, 0]})
+    return describe_run(dataclasses.replace(reference(), **overrides), 224, Path("build/nih"), manifest, table)
 
 
 def test_config_json_gives_the_complete_config_back(tmp_path: Path) -> None:
@@ -47,6 +52,7 @@ def test_config_json_gives_the_complete_config_back(tmp_path: Path) -> None:
     stored = read_description(tmp_path / "run")
     assert TrainConfig(**stored["config"]) == dataclasses.replace(reference(), lr=0.02)
     assert stored["findings"] == ["Mass", "Nodule"]
+    assert stored["data"]["prevalence"] == {"Mass": 0.5, "Nodule": 1.0}
     assert stored["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert stored["environment"]["machine"]["num_cores"] >= 1
     assert stored["command"]
@@ -124,13 +130,7 @@ def test_a_full_disk_keeps_the_older_state(tmp_path: Path) -> None:
 def test_log_numbers_read_back_exactly(tmp_path: Path) -> None:
     row = {"epoch": 1, "train_loss": 0.1 + 0.2, "val_loss": 1 / 3, "val_auc": float("nan"), "lr": 1e-5}
     write_log(RunDir(tmp_path), [{**row, "images_per_second": 2e5 / 3, "data_wait": 0.0}])
-    log = pd.read_csv(tmp_path / "log_train.csv", float_precision="round_trip")
-    assert list(log.columns) == [
-        "epoch", "train_loss", "val_loss", "val_auc", "lr", "images_per_second", "data_wait",
-    ]  # fmt: skip
-    assert log.loc[0, ["train_loss", "val_loss", "lr", "images_per_second"]].tolist() == [
-        0.1 + 0.2,
-        1 / 3,
-        1e-5,
-        2e5 / 3,
-    ]
+    log = read_train_log(tmp_path / "log_train.csv")
+    assert tuple(log.columns) == LOG_COLUMNS
+    assert log.loc[0, ["train_loss", "val_loss", "lr"]].tolist() == [0.1 + 0.2, 1 / 3, 1e-5]
+    assert np.isnan(log["val_auc"][0])

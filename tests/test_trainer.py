@@ -77,8 +77,8 @@ def test_same_seed_gives_the_same_bits(uninterrupted: RunDir, tmp_path: Path) ->
 
 
 def test_learns_what_can_be_learned(tmp_path: Path) -> None:
-    train_loader = MemoryLoader(96, 16, size=64)
-    val_loader = MemoryLoader(32, 16, size=64, seed=1, shuffle=False, first_row=96)
+    train_loader = MemoryLoader(64, 16, size=64)
+    val_loader = MemoryLoader(32, 16, size=64, seed=1, shuffle=False, first_row=64)
     torch.manual_seed(0)
     train(
         dataclasses.replace(CONFIG, epochs=4, lr_patience=4),

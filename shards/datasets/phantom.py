@@ -2,13 +2,13 @@
 
 import io
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -124,30 +124,32 @@ def write_phantoms(
         progress: show a progress bar on standard error.
 
     Raises:
-        UserError: if num_images or num_workers is below 1, size is below 32 or enrich below 0, or one of the files
-            to write stands in `out`.
+        UserError: if num_images or num_workers is below 1, size is below 32, seed or enrich is below 0, `out` is a
+            file, or one of the files to write stands in `out`.
     """
-    check_request(out, num_images, size, enrich, num_workers)
+    check_request(out, num_images, size, seed, enrich, num_workers)
     studies = list(islice(draw_studies(seed, enrich), num_images))
-    unfinished = out / ".phantoms-unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / IMAGES).mkdir(parents=True)
-    write_image = partial(write_phantom, folder=unfinished / IMAGES, size=size, seed=seed)
-    with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
-        drawn = pool.map(write_image, studies, chunksize=8)
-        boxes = list(tqdm(drawn, total=num_images, desc="phantoms", unit="img", disable=not progress))
-    write_tables(unfinished, studies, boxes)
-    for path in sorted(unfinished.iterdir()):
-        path.rename(out / path.name)
-    unfinished.rmdir()
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=".unfinished-") as name:
+        unfinished = Path(name)
+        (unfinished / IMAGES).mkdir()
+        write_image = partial(write_phantom, folder=unfinished / IMAGES, size=size, seed=seed)
+        with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
+            drawn = pool.map(write_image, studies, chunksize=8)
+            boxes = list(tqdm(drawn, total=num_images, desc="phantoms", unit="img", disable=not progress))
+        write_tables(unfinished, studies, boxes)
+        for path in sorted(unfinished.iterdir()):
+            path.rename(out / path.name)
 
 
-def check_request(out: Path, num_images: int, size: int, enrich: float, num_workers: int | None) -> None:
+def check_request(out: Path, num_images: int, size: int, seed: int, enrich: float, num_workers: int | None) -> None:
     """Raise UserError unless the phantoms can be written."""
     if num_images < 1:
         raise UserError(f"{num_images} images asked for: ask for 1 or more")
     if size < 32:
         raise UserError(f"size {size} is too small to show findings: use 32 or more")
+    if seed < 0:
+        raise UserError(f"seed {seed} is negative: use 0 or more")
     if enrich < 0:
         raise UserError(f"enrich {enrich} is negative: use 0 (no findings) or more")
     if num_workers is not None and num_workers < 1:
@@ -197,9 +199,7 @@ def draw_studies(seed: int, enrich: float) -> Iterator[Study]:
 
 def write_phantom(study: Study, folder: Path, size: int, seed: int) -> dict[str, Box]:
     """Draw one study and write its file; return the findings' boxes."""
-    pixels, boxes = draw_with_boxes(
-        study.findings, size, seed, study.patient, study.follow_up, study.view, study.sex
-    )
+    pixels, boxes = draw_with_boxes(study.findings, size, seed, study.patient, study.follow_up, study.view, study.sex)
     (folder / study.image_id).write_bytes(encode_rgba_png(pixels) if study.rgba else encode_grey_png(pixels))
     return boxes
 

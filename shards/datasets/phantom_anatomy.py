@@ -4,10 +4,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.datasets.phantom_canvas import Canvas, Path, ellipse
+from shards.datasets.phantom_canvas import Canvas, Layer, Outline, ellipse, enlarge, mirrored, rounded
 
 RIGHT, LEFT = -1, 1
 """The patient's sides: the right lung is on the image's left."""
+
+HEART = np.array(
+    [
+        (-0.15, -1.0),
+        (-0.25, -0.72),
+        (-0.36, -0.45),
+        (-0.37, -0.10),
+        (-0.20, 0.16),
+        (0.20, 0.20),
+        (0.60, 0.24),
+        (0.73, 0.02),
+        (0.67, -0.28),
+        (0.45, -0.62),
+        (0.25, -1.0),
+    ]
+)
+"""Corners of the heart: in its widths from the midline, in its heights from the diaphragm."""
+
+VERTEBRA = np.array([(0.448, -0.022), (0.552, -0.022), (0.530, 0.0), (0.552, 0.022), (0.448, 0.022), (0.470, 0.0)])
+"""Corners of a vertebral body around height 0."""
 
 
 @dataclass
@@ -42,30 +62,34 @@ class Chest:
         """Height of the costophrenic angle."""
         return self.bases[side] + self.dome
 
-    def wall(self, side: int, depth: np.ndarray | float) -> Path:
+    def wall(self, side: int, depth: np.ndarray | float) -> Outline:
         """Points of the inner chest wall; depth runs from 0 at the apex to 1 at the costophrenic angle."""
         depth = np.atleast_1d(depth)
-        lateral = 0.06 + (self.half_width - 0.06) * (1 - (1 - depth) ** 2.6) ** 0.53
+        lateral = 0.10 + (self.half_width - 0.10) * (1 - (1 - depth) ** 2.6) ** 0.53
         height = self.top + depth * (self.angle_height(side) - self.top)
         return np.stack([0.5 + side * lateral, height], axis=1)
 
-    def lung(self, side: int) -> Path:
+    def lung(self, side: int) -> Outline:
         """Outline of a lung: wall, diaphragm dome, mediastinum."""
         wall = self.wall(side, np.linspace(0, 1, 24))
         across = np.linspace(1, 0, 16)[1:]
-        dome_height = self.angle_height(side) - self.dome * np.sin(np.pi * (0.08 + 0.78 * (1 - across)))
+        dome_height = self.angle_height(side) - self.dome * np.sin(np.pi * (0.08 + 0.66 * (1 - across)))
         inner = 0.07
         dome = np.stack([0.5 + side * (inner + across * (self.half_width - inner)), dome_height], axis=1)
-        medial = np.array([[0.5 + side * 0.06, self.bases[side] - 0.2], [0.5 + side * 0.035, self.top + 0.08]])
+        medial = np.array(
+            [
+                [0.5 + side * 0.06, self.bases[side] - 0.2],
+                [0.5 + side * 0.05, self.top + 0.10],
+                [0.5 + side * 0.07, self.top + 0.02],
+            ]
+        )
         return np.concatenate([wall, dome, medial])
 
-    def heart(self) -> Path:
-        """Outline of the heart: an ellipse, leaning to the patient's left, whose width is the heart ratio's."""
+    def heart(self) -> Outline:
+        """Outline of the heart, as wide as the heart ratio tells, its apex to the patient's left."""
         width = self.heart_ratio * 2 * self.half_width
-        a = width / 1.87
-        height = 0.86 * a
         base = (self.bases[RIGHT] + self.bases[LEFT]) / 2
-        return ellipse(0.5 + 0.17 * width, base + 0.05 - height, a, 0.8 * a, tilt=35)
+        return rounded(HEART * (width, 0.6 * width + 0.08) + (0.5, base))
 
     def place(self, side: int, depth: float, across: float) -> tuple[float, float]:
         """A point of a lung: `across` runs from 0 beside the mediastinum to 1 at the chest wall."""
@@ -97,6 +121,7 @@ def draw_chest(rng: np.random.Generator, sex: str) -> Chest:
 
 def body_layer(canvas: Canvas, chest: Chest, arms_down: bool) -> np.ndarray:
     """Absorption of skin, muscle and abdomen: 0 outside of the body, about 1 in the trunk."""
+    coarse = canvas.coarse()
     flank = chest.half_width + chest.fat
     shoulder = 0.19 if arms_down else 0.16
     elbow = 0.9 if arms_down else 0.55
@@ -116,100 +141,97 @@ def body_layer(canvas: Canvas, chest: Chest, arms_down: bool) -> np.ndarray:
             (flank + 0.01, 1.3),
         ]
     )
-    mirrored = half[::-1] * (-1, 1)
-    body = canvas.areas([np.concatenate([half, mirrored]) + (0.5, 0)], soften=0.012)
-    trunk = canvas.areas([ellipse(0.5, 0.75, flank * 1.02, 0.68)], soften=0.06)
-    abdomen = canvas.areas([ellipse(0.5, 1.05, flank, 0.36)], soften=0.06)
-    layer = body * (0.55 + 0.45 * trunk + 0.25 * abdomen)
+    body = coarse.areas([mirrored(half)], soften=0.016)
+    trunk = coarse.areas([ellipse(0.5, 0.75, flank * 1.02, 0.68)], soften=0.06)
+    abdomen = coarse.areas([ellipse(0.5, 1.05, flank, 0.36)], soften=0.06)
+    layer = body * (0.5 + 0.5 * trunk + 0.25 * abdomen)
     if chest.breast:
         y = chest.bases[RIGHT] - 0.02
         breasts = [ellipse(0.5 + side * 0.22, y, chest.breast, chest.breast * 0.9) for side in (RIGHT, LEFT)]
-        layer += 0.13 * canvas.areas(breasts, soften=0.006)
-    return layer
+        layer += 0.13 * coarse.areas(breasts, soften=0.012)
+    return enlarge(layer, canvas.side)
 
 
 def bone_layer(canvas: Canvas, chest: Chest, arms_down: bool) -> np.ndarray:
     """Absorption of ribs, clavicles, spine, shoulder blades and upper arms."""
-    ribs, rib_edges, thin = [], [], []
-    along = np.linspace(0, 1, 14)
-    for number in range(11):
-        for side in (RIGHT, LEFT):
-            start = chest.top + 0.005 + number * chest.rib_pitch
-            depth = (start + 0.06 - chest.top) / (chest.angle_height(side) - chest.top)
-            reach = abs(chest.wall(side, float(np.clip(depth, 0.03, 1.0)))[0, 0] - 0.5) + 0.012
-            x = 0.045 + along * (reach - 0.045)
-            drop = (0.2 + 0.02 * number) * reach
-            y = start - 0.10 * reach * np.sin(np.pi * along) + drop * along**2.2
-            posterior = np.stack([0.5 + side * x, y], axis=1)
-            ribs.append(posterior)
-            rib_edges += [posterior - (0, 0.011), posterior + (0, 0.011)]
-            if 1 <= number <= 7:
-                front_x = reach - along * reach * (0.45 - 0.02 * number)
-                front_y = y[-1] + 0.30 * reach * along**0.8 + 0.02 * np.sin(np.pi * along)
-                thin.append(np.stack([0.5 + side * front_x, front_y], axis=1))
-    layer = 0.10 * canvas.strokes(ribs, [0.024] * len(ribs), soften=0.002)
-    layer += 0.09 * canvas.strokes(rib_edges, [0.004] * len(rib_edges), soften=0.0015)
-    layer += 0.06 * canvas.strokes(thin, [0.021] * len(thin), soften=0.004)
-
-    walls = [chest.wall(side, np.linspace(0.03, 1, 20)) + (side * 0.006, 0) for side in (RIGHT, LEFT)]
+    both = np.array([RIGHT, LEFT])
     rise = chest.clavicle + (0.03 if arms_down else 0.0)
-    clavicles = [
-        np.array([(0.035, 0.0), (0.12, -0.004 - 0.2 * rise), (0.2, -0.022 - 0.6 * rise), (0.33, -0.02 - rise)])
-        * (side, 1)
-        + (0.5, chest.top + 0.075)
-        for side in (RIGHT, LEFT)
-    ]
-    blade_reach = 0.8 if arms_down else 1.05
-    blades = [
-        np.array([(0.22, 0.20), (0.40, 0.16), (0.37, 0.28), (0.27 * blade_reach, 0.47)]) * (side, 1) + (0.5, 0.0)
-        for side in (RIGHT, LEFT)
-    ]
-    heads = [ellipse(0.5 + side * 0.445, 0.215, 0.042, 0.045) for side in (RIGHT, LEFT)]
-    shafts = [np.array([(0.455, 0.23), (0.56, 0.75)]) * (side, 1) + (0.5, 0) for side in (RIGHT, LEFT)]
-    layer += 0.13 * canvas.strokes([*walls, *clavicles], [0.012] * 2 + [0.026] * 2, soften=0.003)
-    layer += 0.07 * canvas.strokes(clavicles, [0.014] * 2, soften=0.003)
-    layer += 0.05 * canvas.areas(blades, soften=0.004)
-    layer += 0.16 * canvas.areas(heads, soften=0.004) + 0.14 * canvas.strokes(shafts, [0.05] * 2, soften=0.004)
-
+    clavicle = [(0.03, 0.0), (0.12, -0.004 - 0.2 * rise), (0.2, -0.022 - 0.6 * rise), (0.33, -0.02 - rise)]
+    clavicles = [np.array(clavicle) * (side, 1) + (0.5, chest.top + 0.08) for side in both]
+    blade_tip = 0.22 if arms_down else 0.28
+    blade = [(0.22, 0.20), (0.40, 0.16), (0.37, 0.28), (blade_tip, 0.47)]
+    blades = [np.array(blade) * (side, 1) + (0.5, 0.0) for side in both]
+    heads = [ellipse(0.5 + side * 0.445, 0.215, 0.042, 0.045) for side in both]
+    shafts = [np.array([(0.455, 0.23), (0.56, 0.75)]) * (side, 1) + (0.5, 0) for side in both]
+    walls = [chest.wall(side, np.linspace(0.03, 1, 20)) + (side * 0.006, 0) for side in both]
     heights = np.arange(-0.02, 1.02, 0.052)
-    vertebrae = [ellipse(0.5, y, 0.036 + 0.012 * y, 0.021) for y in heights]
-    processes = [ellipse(0.5, y + 0.012, 0.007, 0.014) for y in heights]
-    layer += 0.14 * canvas.areas(vertebrae, soften=0.004) + 0.08 * canvas.areas(processes, soften=0.002)
-    return layer
+    vertebrae = list(rounded(VERTEBRA) + np.stack([0 * heights, heights], axis=1)[:, None])
+    processes = list(ellipse(0.5, 0.012, 0.007, 0.014) + np.stack([0 * heights, heights], axis=1)[:, None])
+    posterior, anterior = ribs(chest)
+    edges = [rib + (0, shift) for rib in posterior for shift in (-0.011, 0.011)]
+    return (
+        Layer(canvas)
+        .add_lines(posterior, [0.024] * len(posterior), weight=0.11)
+        .add_lines(edges, [0.004] * len(edges), weight=0.09)
+        .add_lines(anterior, [0.021] * len(anterior), weight=0.06)
+        .add_lines(walls, [0.012] * 2, weight=0.12)
+        .add_lines(clavicles, [0.030] * 2, weight=0.17)
+        .add_lines(clavicles, [0.014] * 2, weight=0.05)
+        .add_areas(blades, weight=0.06)
+        .add_areas(heads, weight=0.16)
+        .add_lines(shafts, [0.05] * 2, weight=0.14)
+        .add_areas(vertebrae, weight=0.10)
+        .add_areas(processes, weight=0.07)
+        .soften(0.002)
+    )
+
+
+def ribs(chest: Chest) -> tuple[list[Outline], list[Outline]]:
+    """Midlines of the ribs: eleven posterior ones a side, and the anterior ends of seven."""
+    posterior, anterior = [], []
+    along = np.linspace(0, 1, 14)
+    for side in (RIGHT, LEFT):
+        for number in range(11):
+            start = chest.top + 0.005 + number * chest.rib_pitch
+            depth = np.clip((start + 0.06 - chest.top) / (chest.angle_height(side) - chest.top), 0.03, 1.0)
+            reach = abs(chest.wall(side, depth)[0, 0] - 0.5) + 0.012
+            x = 0.045 + along * (reach - 0.045)
+            y = start + reach * ((0.2 + 0.02 * number) * along**2.2 - 0.10 * np.sin(np.pi * along))
+            posterior.append(np.stack([0.5 + side * x, y], axis=1))
+            if 1 <= number <= 7:
+                front_x = reach * (1 - along * (0.45 - 0.02 * number))
+                front_y = y[-1] + 0.30 * reach * along**0.8 + 0.02 * np.sin(np.pi * along)
+                anterior.append(np.stack([0.5 + side * front_x, front_y], axis=1))
+    return posterior, anterior
 
 
 def mediastinum_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
-    """Coverage of the great vessels and the aortic knob, with the windpipe as a dark band left out."""
+    """Coverage of the great vessels and the aortic knob, negative in the windpipe."""
     top = chest.top
-    band = np.array([(-0.05, -0.1), (-0.045, top + 0.12), (-0.06, 0.55), (-0.06, 1.2), (0.06, 1.2), (0.07, 0.55)])
-    upper = np.array([(0.045, top + 0.13), (0.05, -0.1)])
-    outline = np.concatenate([band, upper]) + (0.5, 0)
+    half = np.array([(0.05, -0.1), (0.042, top + 0.12), (0.06, 0.55), (0.06, 1.2)])
     knob = ellipse(0.545, top + 0.17, chest.knob, chest.knob * 1.1)
     trunk = ellipse(0.545, top + 0.27, 0.035, 0.07)
-    covered = canvas.areas([outline, knob, trunk], soften=0.006)
-    windpipe = canvas.strokes([np.array([(0.5, -0.1), (0.502, top + 0.1), (0.495, top + 0.2)])], [0.03], soften=0.004)
-    return covered - 0.22 * windpipe
+    coarse = canvas.coarse()
+    covered = coarse.areas([mirrored(half), knob, trunk], soften=0.011)
+    windpipe = [np.array([(0.5, -0.1), (0.502, top + 0.1), (0.495, top + 0.2)])]
+    return enlarge(covered - 1.4 * coarse.lines(windpipe, [0.032], soften=0.01), canvas.side)
 
 
 def vessel_layer(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> np.ndarray:
     """The lungs' markings: vessels that branch from the hila and thin out towards the chest wall."""
-    paths: list[Path] = []
-    widths: list[float] = []
-
-    def grow(start: np.ndarray, angle: float, length: float, width: float) -> None:
-        bends = angle + np.cumsum(rng.normal(0, 0.16, 4))
-        steps = length / 4 * np.stack([np.cos(bends), np.sin(bends)], axis=1)
-        path = np.concatenate([start[None], start + np.cumsum(steps, axis=0)])
-        paths.append(path)
-        widths.append(width)
-        if width > 0.003:
-            for fork in (2, 4):
-                for turn in (-0.45, 0.45):
-                    grow(path[fork], bends[-1] + turn, length * 0.62, width * 0.58)
-
-    for side in (RIGHT, LEFT):
-        hilum = np.array(chest.hilum(side))
-        for angle in np.linspace(-1.35, 1.25, 6):
-            direction = angle if side == LEFT else np.pi - angle
-            grow(hilum, direction + rng.normal(0, 0.1), rng.uniform(0.13, 0.18), rng.uniform(0.007, 0.010))
-    return canvas.strokes(paths, widths, soften=0.0018)
+    fan = np.linspace(-1.35, 1.25, 7)
+    starts = np.repeat([chest.hilum(side) for side in (RIGHT, LEFT)], len(fan), axis=0)
+    angles = np.concatenate([np.pi - fan, fan]) + rng.normal(0, 0.12, 2 * len(fan))
+    lengths = rng.uniform(0.12, 0.18, 2 * len(fan))
+    widths = rng.uniform(0.007, 0.010, 2 * len(fan))
+    layer = Layer(canvas)
+    for _ in range(3):
+        bends = angles[:, None] + np.cumsum(rng.normal(0, 0.16, (len(angles), 4)), axis=1)
+        steps = lengths[:, None, None] / 4 * np.stack([np.cos(bends), np.sin(bends)], axis=2)
+        paths = np.concatenate([starts[:, None], starts[:, None] + np.cumsum(steps, axis=1)], axis=1)
+        layer.add_lines(list(paths), widths.tolist(), weight=0.5)
+        # Each vessel forks half-way and at its end.
+        starts = paths[:, [2, 2, 4, 4]].reshape(-1, 2)
+        angles = (bends[:, -1:] + np.array([-0.5, 0.4, -0.4, 0.5])).ravel()
+        lengths, widths = np.repeat(lengths * 0.6, 4), np.repeat(widths * 0.55, 4)
+    return layer.soften(0.002)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.datasets.phantom_anatomy import LEFT, RIGHT, Chest
-from shards.datasets.phantom_canvas import Canvas, Path, ellipse
+from shards.datasets.phantom_canvas import Canvas, Outline, ellipse
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Film:
         chest: the proportions.
         rng: the source of the findings' variation.
         lungs: coverage of each lung, the part hidden by the heart included.
+        mediastinum: coverage of the great vessels.
         air: where the rays pass through air, 0 to 1.
         markings: how much of the vessels shows, 0 to 1.
         density: what the findings add to the absorption (about 1 in the trunk).
@@ -27,6 +28,7 @@ class Film:
     chest: Chest
     rng: np.random.Generator
     lungs: dict[int, np.ndarray]
+    mediastinum: np.ndarray
     air: np.ndarray
     markings: np.ndarray
     density: np.ndarray
@@ -37,7 +39,7 @@ class Film:
 
     def add(self, coverage: np.ndarray, low: float, high: float) -> np.ndarray:
         """Let a coverage absorb by a strength drawn between low and high; return the coverage."""
-        self.density += np.float32(self.rng.uniform(low, high)) * coverage
+        self.density += self.rng.uniform(low, high) * coverage
         return coverage
 
 
@@ -83,7 +85,7 @@ def draw_atelectasis(film: Film) -> np.ndarray:
     for number in range(rng.integers(1, 4)):
         half, bend, height = rng.uniform(0.075, 0.11), rng.uniform(-0.012, 0.012), y + number * 0.045
         plates.append(np.array([(x - half, height - tilt), (x, height + bend), (x + half, height + tilt)]))
-    coverage = film.canvas.strokes(plates, rng.uniform(0.014, 0.022, len(plates)).tolist(), soften=0.003)
+    coverage = film.canvas.lines(plates, rng.uniform(0.014, 0.022, len(plates)).tolist(), soften=0.003)
     return film.add(coverage * film.lungs[side], 0.4, 0.6)
 
 
@@ -112,7 +114,7 @@ def draw_infiltration(film: Film) -> np.ndarray:
         x, y = film.chest.place(side, depth + rng.uniform(-0.14, 0.14), rng.uniform(0.2, 0.8))
         patches.append(ellipse(x, y, rng.uniform(0.04, 0.065), rng.uniform(0.04, 0.07), rng.uniform(0, 90)))
     haze = film.canvas.areas(patches, soften=0.025) * film.lungs[side]
-    return film.add(haze * (0.5 + 0.8 * film.canvas.noise(rng, 48)), 0.24, 0.36)
+    return film.add(haze * (0.5 + 0.8 * film.canvas.noise(rng, 48)), 0.28, 0.42)
 
 
 def blob(film: Film, radius: float, margin: float, waves: float) -> np.ndarray:
@@ -143,9 +145,9 @@ def draw_pneumonia(film: Film) -> np.ndarray:
     focus = canvas.areas([ellipse(x, y, 0.075, 0.075)], soften=0.03)
     hilum = np.array(film.chest.hilum(side))
     ends = np.array([x, y]) + rng.normal(0, 0.05, (5, 2))
-    bronchi = canvas.strokes([np.stack([hilum * 0.4 + end * 0.6, end]) for end in ends], [0.008] * 5, soften=0.002)
+    bronchi = canvas.lines([np.stack([hilum * 0.4 + end * 0.6, end]) for end in ends], [0.008] * 5, soften=0.002)
     patch = (0.35 * focus + 0.65 * canvas.areas(blotches, soften=0.005)) * film.lungs[side]
-    film.density -= np.float32(0.3) * bronchi * focus * film.lungs[side]
+    film.density -= 0.22 * bronchi * focus * film.lungs[side]
     return film.add(patch, 0.5, 0.68)
 
 
@@ -161,9 +163,9 @@ def draw_pneumothorax(film: Film) -> np.ndarray:
     retracted = film.canvas.areas([np.concatenate([edge, bottom])], soften=0.002)
     rim = film.lungs[side] * (1 - retracted)
     film.markings *= 1 - rim
-    film.density += np.float32(0.08) * retracted * film.lungs[side]
-    film.density += np.float32(0.3) * film.canvas.strokes([edge], [0.005], soften=0.001) * film.lungs[side]
-    return film.add(rim * film.air, -0.2, -0.16) * film.air
+    film.density += 0.08 * retracted * film.lungs[side]
+    film.density += 0.3 * film.canvas.lines([edge], [0.005], soften=0.001) * film.lungs[side]
+    return film.add(rim * film.air, -0.2, -0.16)
 
 
 def draw_consolidation(film: Film) -> np.ndarray:
@@ -172,11 +174,11 @@ def draw_consolidation(film: Film) -> np.ndarray:
     fissure = chest.place(side, rng.uniform(0.42, 0.5), 0.5)[1]
     slope = side * rng.uniform(-0.25, 0.25)
     reach = rng.uniform(0.17, 0.24) * (1 if rng.random() < 0.5 else -1)
-    far = fissure + reach
     sharp = np.array([(0.0, fissure - 0.5 * slope), (1.0, fissure + 0.5 * slope)])
-    lobe = film.canvas.areas([np.concatenate([sharp, [(1.0, far), (0.0, far)]])], soften=0.004)
-    fading = film.canvas.areas([np.array([(0.0, far), (1.0, far), (1.0, far - reach * 1.3), (0.0, far - reach * 1.3)])], 0.03)
-    coverage = lobe * fading * film.lungs[side]
+    level = np.array([(1.0, fissure + reach), (0.0, fissure + reach)])
+    beyond_fissure = film.canvas.areas([np.concatenate([sharp, level + (0, reach)])], soften=0.004)
+    short_of_end = film.canvas.areas([np.concatenate([sharp - (0, reach), level])], soften=0.025)
+    coverage = beyond_fissure * short_of_end * film.air
     film.markings *= 1 - 0.8 * coverage
     return film.add(coverage * (0.85 + 0.3 * film.canvas.noise(rng, 24)), 0.42, 0.56)
 
@@ -193,23 +195,26 @@ def draw_edema(film: Film) -> np.ndarray:
             lines.append(np.array([end, end - (side * 0.035, 0.004)]))
     both = film.lungs[RIGHT] + film.lungs[LEFT]
     cloud = film.canvas.areas(wings, soften=0.035) * both
-    film.density += np.float32(0.2) * film.canvas.strokes(lines, [0.003] * len(lines), soften=0.001) * both
+    film.density += 0.2 * film.canvas.lines(lines, [0.003] * len(lines), soften=0.001) * both
     return film.add(cloud * (0.8 + 0.4 * film.canvas.noise(rng, 40)), 0.4, 0.55)
 
 
 def draw_fibrosis(film: Film) -> np.ndarray:
     """Weave a net of fine lines over both lung bases."""
     rng, canvas = film.rng, film.canvas
-    lines: list[Path] = []
+    lines: list[Outline] = []
     nets = []
     for side in (RIGHT, LEFT):
         x, y = film.chest.place(side, 0.78, 0.62)
         nets.append(ellipse(x, y, 0.115, 0.12))
-        spots = np.array([x, y]) + rng.uniform(-0.13, 0.13, (110, 2))
-        strokes = rng.normal(0, 0.013, (110, 2, 2))
-        lines += [spot + np.concatenate([stroke[:1], [[0, 0]], stroke[1:]]) for spot, stroke in zip(spots, strokes, strict=True)]
+        spots = np.array([x, y]) + rng.uniform(-0.13, 0.13, (150, 2))
+        strokes = rng.normal(0, 0.011, (150, 2, 2))
+        lines += [
+            spot + np.concatenate([stroke[:1], [[0, 0]], stroke[1:]])
+            for spot, stroke in zip(spots, strokes, strict=True)
+        ]
     area = canvas.areas(nets, soften=0.025) * (film.lungs[RIGHT] + film.lungs[LEFT])
-    net = canvas.strokes(lines, [0.0042] * len(lines), soften=0.0012)
+    net = canvas.lines(lines, [0.004] * len(lines), soften=0.0012)
     return film.add(area * (0.25 + net), 0.36, 0.5)
 
 
@@ -217,11 +222,12 @@ def draw_pleural_thickening(film: Film) -> np.ndarray:
     """Line the chest wall of a lung, apex included, with an uneven bright rim."""
     side, rng = film.side(), film.rng
     depth = np.linspace(0.0, rng.uniform(0.7, 0.95), 24)
-    outer = film.chest.wall(side, depth) + (side * 0.02, 0)
+    wall = film.chest.wall(side, depth)
     bumps = np.convolve(rng.uniform(0.6, 1.4, 26), [0.25, 0.5, 0.25], "valid")
-    thickness = rng.uniform(0.028, 0.042) * bumps + 0.02
-    inner = film.chest.wall(side, depth) - np.stack([side * (thickness - 0.02), -0.9 * thickness * (1 - depth) ** 4], 1)
-    rim = film.canvas.areas([np.concatenate([outer, inner[::-1]])], soften=0.003) * film.lungs[side]
+    thickness = rng.uniform(0.028, 0.042) * bumps
+    inner = wall - np.stack([side * thickness, -0.9 * thickness * (1 - depth) ** 4], axis=1)
+    beyond = np.concatenate([[(0.5 + side * 0.05, film.chest.top - 0.02)], wall + (side * 0.02, 0)])
+    rim = film.canvas.areas([np.concatenate([beyond, inner[::-1]])], soften=0.003) * film.lungs[side]
     film.markings *= 1 - rim
     return film.add(rim, 0.45, 0.6)
 
@@ -234,8 +240,8 @@ def draw_hernia(film: Film) -> np.ndarray:
     pouch = ellipse(x, y, radius, radius * 0.92)
     upper = pouch.copy()
     upper[:, 1] = np.minimum(upper[:, 1], y + 0.2 * radius)
-    film.density -= np.float32(rng.uniform(0.45, 0.6)) * canvas.areas([upper], soften=0.003)
-    ring = canvas.strokes([np.concatenate([pouch, pouch[:1]])], [0.012], soften=0.002)
+    film.density -= rng.uniform(0.45, 0.6) * canvas.areas([upper], soften=0.003)
+    ring = canvas.lines([np.concatenate([pouch, pouch[:1]])], [0.012], soften=0.002)
     film.add(ring, 0.35, 0.5)
     return canvas.areas([pouch], soften=0.003)
 

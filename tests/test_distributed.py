@@ -1,0 +1,52 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from memory_loader import FINDINGS
+from two_ranks import linear_gradient, loaders
+
+from chexnet_fast import distributed
+from chexnet_fast.metrics import auc_table, mean_auc
+from chexnet_fast.model import build_model
+from chexnet_fast.predict import predict
+from chexnet_fast.trainlog import read_train_log
+from shards.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two_ranks")
+    script = Path(__file__).with_name("two_ranks.py")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(out)]
+    ended = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    return out
+
+
+def test_gradient_does_not_depend_on_how_ranks_share_images_and_unknown_labels(two_ranks: Path) -> None:
+    shared = torch.load(two_ranks / "gradient.pt", weights_only=True)
+    alone = linear_gradient(loaders(rank=0, num_ranks=1)[0])
+    assert torch.allclose(shared, alone, rtol=1e-5, atol=1e-7)
+
+
+def test_validation_over_ranks_is_that_of_one_process(two_ranks: Path) -> None:
+    # last.safetensors holds what the last epoch's validation saw.
+    log = read_train_log(two_ranks / "log_train.csv")
+    assert log["epoch"].tolist() == [1, 2]
+    model = build_model(FINDINGS, pretrained=False, weights=two_ranks / "last.safetensors")
+    loader = loaders(rank=0, num_ranks=1)[1]
+    predictions = predict(model, loader, loader.table(), FINDINGS, torch.device("cpu"))
+    assert predictions.labels is not None
+    loss = torch.nn.functional.binary_cross_entropy(
+        torch.from_numpy(predictions.probabilities), torch.from_numpy(predictions.labels)
+    )
+    assert log["val_loss"].iloc[-1] == pytest.approx(float(loss), rel=1e-4)
+    assert log["val_auc"].iloc[-1] == pytest.approx(mean_auc(auc_table(predictions)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_names_the_way_out() -> None:
+    with pytest.raises(UserError, match="--device cpu"), distributed.process_group("cuda"):
+        pass

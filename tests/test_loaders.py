@@ -1,0 +1,200 @@
+"""What every loader promises, on real pipelines over tiny shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_nih import write_nih
+from torchvision import transforms
+
+from pipelines.build import build_loader
+from pipelines.spec import InputSpec
+from shards.errors import UserError
+from shards.fold import open_fold
+from shards.manifest import read_manifest
+from shards.pack import pack
+
+SIZE = 24
+FLIPPED = InputSpec(SIZE, flip=0.5)
+CODECS = ("raw", "png", "jpeg")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> dict[str, Path]:
+    """The same 40 images, packed with each codec."""
+    folder = tmp_path_factory.mktemp("nih")
+    images, labels = write_nih(folder)
+    for codec in CODECS:
+        pack(folder / codec, "nih", [images], labels, ["patient"], size=SIZE, codec=codec, progress=False)
+    return {codec: folder / codec for codec in CODECS}
+
+
+def epoch_of(loader, index: int = 0, first_batch: int = 0):
+    """All of an epoch's images, labels and rows, copied out of the loader's memory."""
+    batches = [
+        (batch.images.clone(), batch.labels.clone(), batch.rows) for batch in loader.epoch(index, first_batch)
+    ]
+    images, labels, rows = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels), np.concatenate(rows)
+
+
+def assert_equal_epochs(one, other):
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    assert np.array_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("codec", ["raw", "png"])
+def test_dali_and_the_pil_reference_yield_the_same_bits(packed, codec):
+    kinds = [
+        build_loader(kind, packed[codec], "train", FLIPPED, 8, seed=5, shuffle=True, num_threads=2)
+        for kind in ("dali", "pil")
+    ]
+    for epoch in (0, 3):
+        assert_equal_epochs(*(epoch_of(loader, epoch) for loader in kinds))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_batches_agree_with_the_reference_to_rounding(packed, channels):
+    spec = InputSpec(SIZE, channels, "float32", flip=0.5)
+    dali, pil = (
+        epoch_of(build_loader(kind, packed["raw"], "train", spec, 8, seed=5, shuffle=True, num_threads=1))
+        for kind in ("dali", "pil")
+    )
+    assert dali[0].shape == pil[0].shape == (len(dali[2]), channels, SIZE, SIZE)
+    torch.testing.assert_close(dali[0], pil[0], rtol=0, atol=1e-6)
+
+
+def test_a_jpeg_is_decoded_as_pillow_decodes_it(packed):
+    fold = open_fold(packed["jpeg"], read_manifest(packed["jpeg"]), "train")
+    images, _, _ = epoch_of(build_loader("dali", packed["jpeg"], "train", InputSpec(SIZE), 8))
+    expected = np.stack([np.array(fold.image(position)) for position in range(len(fold))])
+    assert np.abs(images[:, 0].numpy().astype(int) - expected).max() <= 2
+
+
+def test_evaluation_yields_the_fold_in_table_order_with_its_labels(packed):
+    fold = open_fold(packed["raw"], read_manifest(packed["raw"]), "test")
+    images, labels, rows = epoch_of(build_loader("dali", packed["raw"], "test", InputSpec(SIZE), 3))
+    assert np.array_equal(rows, fold.rows)
+    assert np.array_equal(labels.numpy(), fold.labels)
+    resize = transforms.Compose([transforms.Resize(SIZE), transforms.CenterCrop(SIZE)])
+    for image, path in zip(images, fold.table["path"], strict=True):
+        expected = np.array(resize(Image.open(path).convert("RGB")))
+        assert np.array_equal(image[0].numpy(), expected[..., 0])
+
+
+@pytest.mark.parametrize("kind", ["dali", "pil"])
+def test_batches_are_channels_last_and_the_last_one_is_short(packed, kind):
+    batches = list(build_loader(kind, packed["raw"], "train", FLIPPED, 12, num_threads=1).epoch(0))
+    num_images = read_manifest(packed["raw"]).counts["train"]
+    assert [len(batch.rows) for batch in batches] == [12, 12, num_images - 24]
+    for batch in batches:
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        assert batch.images.dtype == torch.uint8
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    codec=st.sampled_from(["raw", "jpeg"]),
+    batch_size=st.integers(1, 30),
+    epoch=st.integers(0, 50),
+    data=st.data(),
+)
+def test_an_epoch_can_be_entered_at_any_batch_whatever_came_before(packed, codec, batch_size, epoch, data):
+    loader = build_loader("dali", packed[codec], "train", FLIPPED, batch_size, seed=1, shuffle=True)
+    first = data.draw(st.integers(0, loader.num_batches - 1))
+    whole = epoch_of(loader, epoch)
+    left_in_the_middle = loader.epoch(epoch + 1)
+    next(left_in_the_middle)
+    rest = epoch_of(loader, epoch, first)
+    assert_equal_epochs(rest, tuple(part[first * batch_size :] for part in whole))
+
+
+@settings(deadline=None, max_examples=25)
+@given(batch_size=st.integers(1, 12), num_ranks=st.integers(1, 8), shuffle=st.booleans(), epoch=st.integers(0, 9))
+def test_ranks_share_an_epoch_exactly(packed, batch_size, num_ranks, shuffle, epoch):
+    ranks = [
+        build_loader(
+            "dali", packed["raw"], "val", FLIPPED, batch_size, shuffle=shuffle, rank=rank, num_ranks=num_ranks
+        )
+        for rank in range(num_ranks)
+    ]
+    fold = open_fold(packed["raw"], read_manifest(packed["raw"]), "val")
+    batches = [list(loader.epoch(epoch)) for loader in ranks]
+    assert len({len(of_rank) for of_rank in batches}) == 1
+    rows = np.concatenate([batch.rows for of_rank in batches for batch in of_rank])
+    assert np.array_equal(np.sort(rows), fold.rows)
+
+
+def test_the_number_of_threads_changes_nothing(packed):
+    one, four = (
+        epoch_of(build_loader("dali", packed["jpeg"], "train", FLIPPED, 7, shuffle=True, num_threads=threads), 2)
+        for threads in (1, 4)
+    )
+    assert_equal_epochs(one, four)
+
+
+def test_a_damaged_image_is_named_with_its_shard(packed, tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for file in packed["png"].iterdir():
+        (shards / file.name).write_bytes(file.read_bytes())
+    fold = open_fold(shards, read_manifest(shards), "val")
+    tar = next(shards.glob("val-*.tar"))
+    image = fold.image_bytes(2).tobytes()
+    content = tar.read_bytes()
+    tar.write_bytes(content.replace(image, image[:60] + b"\0" * 8 + image[68:]))
+    loader = build_loader("dali", shards, "val", InputSpec(SIZE), 2)
+    with pytest.raises(UserError, match=rf"{tar.name}, image {fold.table['image_id'].iloc[2]}"):
+        list(loader.epoch(0))
+
+
+def test_a_missing_original_is_named_by_the_pil_loader(packed, tmp_path):
+    images, labels = write_nih(tmp_path)
+    pack(tmp_path / "shards", "nih", [images], labels, ["patient"], size=SIZE, progress=False)
+    gone = Path(open_fold(tmp_path / "shards", read_manifest(tmp_path / "shards"), "test").table["path"].iloc[0])
+    gone.unlink()
+    with pytest.raises(UserError, match=gone.name):
+        build_loader("pil", tmp_path / "shards", "test", InputSpec(SIZE), 2)
+
+
+def test_an_unknown_loader_and_an_empty_fold_are_named(packed):
+    with pytest.raises(UserError, match="--loader numpy: choose one of dali, pil"):
+        build_loader("numpy", packed["raw"], "train", FLIPPED, 8)
+    with pytest.raises(UserError, match="fold 'holdout'"):
+        build_loader("dali", packed["raw"], "holdout", FLIPPED, 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_gpu_graph_yields_the_cpu_graphs_pixels(packed, codec):
+    cpu, gpu = (
+        epoch_of(build_loader("dali", packed[codec], "train", FLIPPED, 8, seed=2, shuffle=True, device=device))
+        for device in ("cpu", "cuda")
+    )
+    difference = (gpu[0].cpu().int() - cpu[0].int()).abs().max().item()
+    assert difference <= (2 if codec == "jpeg" else 0)
+    assert np.array_equal(gpu[2], cpu[2])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("codec", ["raw", "png"])
+def test_real_images_are_the_references_to_the_bit(nih, tmp_path, codec):
+    pack(
+        tmp_path,
+        "nih",
+        [nih / "images"],
+        nih / "Data_Entry_2017_v2020.csv.gz",
+        ["patient"],
+        codec=codec,
+        progress=False,
+    )
+    dali, pil = (
+        epoch_of(build_loader(kind, tmp_path, "train", InputSpec(224, flip=0.5), 16, seed=9, shuffle=True), 1)
+        for kind in ("dali", "pil")
+    )
+    assert_equal_epochs(dali, pil)

@@ -173,6 +173,14 @@ def test_an_unknown_finding_is_an_error() -> None:
         draw_phantom(("Nodul",), 32)
 
 
+@pytest.mark.parametrize("finding", ["Consolidation", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax"])
+def test_a_one_sided_finding_stays_on_its_side(finding: str) -> None:
+    for patient in range(1, 5):
+        _, boxes = draw_with_boxes((finding,), 128, 0, patient, 0, "PA", "M")
+        x, _, width, _ = boxes[finding]
+        assert x > 0.45 * 1024 or x + width < 0.55 * 1024
+
+
 def test_cardiomegaly_box_spans_more_than_half_of_the_thorax() -> None:
     for patient in range(1, 6):
         _, boxes = draw_with_boxes(("Cardiomegaly",), 128, 0, patient, 0, "PA", "M")

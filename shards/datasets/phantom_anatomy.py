@@ -188,20 +188,20 @@ def bone_layer(canvas: Canvas, chest: Chest, arms_down: bool) -> np.ndarray:
 
 def ribs(chest: Chest) -> tuple[list[Outline], list[Outline]]:
     """Midlines of the ribs: eleven posterior ones a side, and the anterior ends of seven."""
-    posterior, anterior = [], []
+    posterior: list[Outline] = []
+    anterior: list[Outline] = []
+    number = np.arange(11)[:, None]
     along = np.linspace(0, 1, 14)
+    start = chest.top + 0.005 + number * chest.rib_pitch
     for side in (RIGHT, LEFT):
-        for number in range(11):
-            start = chest.top + 0.005 + number * chest.rib_pitch
-            depth = np.clip((start + 0.06 - chest.top) / (chest.angle_height(side) - chest.top), 0.03, 1.0)
-            reach = abs(chest.wall(side, depth)[0, 0] - 0.5) + 0.012
-            x = 0.045 + along * (reach - 0.045)
-            y = start + reach * ((0.2 + 0.02 * number) * along**2.2 - 0.10 * np.sin(np.pi * along))
-            posterior.append(np.stack([0.5 + side * x, y], axis=1))
-            if 1 <= number <= 7:
-                front_x = reach * (1 - along * (0.45 - 0.02 * number))
-                front_y = y[-1] + 0.30 * reach * along**0.8 + 0.02 * np.sin(np.pi * along)
-                anterior.append(np.stack([0.5 + side * front_x, front_y], axis=1))
+        depth = np.clip((start + 0.06 - chest.top) / (chest.angle_height(side) - chest.top), 0.03, 1.0)
+        reach = np.abs(chest.wall(side, depth[:, 0])[:, :1] - 0.5) + 0.012
+        x = 0.045 + along * (reach - 0.045)
+        y = start + reach * ((0.2 + 0.02 * number) * along**2.2 - 0.10 * np.sin(np.pi * along))
+        front_x = reach * (1 - along * (0.45 - 0.02 * number))
+        front_y = y[:, -1:] + 0.30 * reach * along**0.8 + 0.02 * np.sin(np.pi * along)
+        posterior += list(np.stack([0.5 + side * x, y], axis=2))
+        anterior += list(np.stack([0.5 + side * front_x, front_y], axis=2)[1:8])
     return posterior, anterior
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -24,13 +25,14 @@ class Canvas:
         """The same view with a quarter of the pixels a side, for what has no sharp edges."""
         return replace(self, side=self.side // 4)
 
-    def pixels(self, outlines: Sequence[Outline]) -> list[list[tuple[float, float]]]:
-        """Carry outlines from the patient to pixels of the canvas."""
+    def pixels(self, outlines: Sequence[Outline]) -> list[list[float]]:
+        """Carry outlines from the patient to pixels of the canvas: x, y, x, y ..."""
         angle = math.radians(self.turn)
         rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         placed = (np.concatenate(outlines) - 0.5) @ (self.scale * rotation) + 0.5 + self.shift
-        points = iter(map(tuple, (placed * self.side).tolist()))
-        return [[next(points) for _ in range(len(outline))] for outline in outlines]
+        flat = (placed * self.side).ravel().tolist()
+        ends = list(accumulate(2 * len(outline) for outline in outlines))
+        return [flat[start:end] for start, end in pairwise([0, *ends])]
 
     def areas(self, outlines: Sequence[Outline], soften: float) -> np.ndarray:
         """Fill outlines; see `Layer`."""

@@ -178,7 +178,7 @@ def draw_consolidation(film: Film) -> np.ndarray:
     level = np.array([(1.0, fissure + reach), (0.0, fissure + reach)])
     beyond_fissure = film.canvas.areas([np.concatenate([sharp, level + (0, reach)])], soften=0.004)
     short_of_end = film.canvas.areas([np.concatenate([sharp - (0, reach), level])], soften=0.025)
-    coverage = beyond_fissure * short_of_end * film.air
+    coverage = beyond_fissure * short_of_end * film.lungs[side] * film.air
     film.markings *= 1 - 0.8 * coverage
     return film.add(coverage * (0.85 + 0.3 * film.canvas.noise(rng, 24)), 0.42, 0.56)
 

@@ -1,6 +1,8 @@
 """How many images per second each loader puts into torch's hands, beside the reference."""
 
 import json
+import shlex
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,7 +104,7 @@ def _originals(images: Path, fold: Fold) -> list[Path]:
 
 def _write_rows(rows: list[Row], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    environment = describe_environment()
+    environment = {**describe_environment(), "command": shlex.join(sys.argv)}
     lines = [json.dumps({**asdict(row), "environment": environment}) + "\n" for row in rows]
     (out / "loaders.jsonl").write_text("".join(lines), encoding="utf-8")
     (out / "loaders.md").write_text(format_rows(rows), encoding="utf-8")

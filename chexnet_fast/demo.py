@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from chexnet_fast.config import TrainConfig, reference
 from chexnet_fast.evaluate import evaluate
 from chexnet_fast.launch import run_training
@@ -16,6 +18,8 @@ DRAWN_SIZE = 256
 """The phantoms' side in pixels; NIH's images have 1,024."""
 PACKED_SIZE = 64
 """The side of the model's input in pixels, not 224: DenseNet-121 trains on 2 cores within minutes."""
+FINDINGS_COLUMN = 1
+"""Where NIH's label table holds an image's findings."""
 ENRICHMENT = 3.0
 """How many times as common as at NIH the findings are, so that a few hundred test images hold every one."""
 
@@ -33,8 +37,11 @@ def demo_config(seed: int) -> TrainConfig:
     )
 
 
-def run_demo(out: Path, seed: int) -> Path:
+def run_demo(out: Path, seed: int, shuffle_labels: bool) -> Path:
     """Run the demo in the folder `out` and return its report's path.
+
+    With `shuffle_labels` the images get each other's findings before they are packed: a model that still scores above
+    0.5 would learn something that is not in the pictures.
 
     Raises:
         UserError: if `out` exists and is not empty.
@@ -44,12 +51,16 @@ def run_demo(out: Path, seed: int) -> Path:
     phantoms, shards, run, evaluation = (out / name for name in ("phantoms", "shards", "run", "evaluation"))
     step(f"{NUM_IMAGES:,} phantom X-rays in {phantoms}")
     write_phantoms(phantoms, NUM_IMAGES, DRAWN_SIZE, seed, ENRICHMENT)
+    labels = phantoms / "Data_Entry_2017_v2020.csv"
+    if shuffle_labels:
+        step("shuffling their labels: AUCs must come out at 0.5")
+        shuffle_findings(labels, seed)
     step(f"packing them into {shards}")
     pack(
         shards,
         "nih",
         [phantoms / "images"],
-        phantoms / "Data_Entry_2017_v2020.csv",
+        labels,
         ("patient",),
         size=PACKED_SIZE,
         seed=seed,
@@ -63,6 +74,16 @@ def run_demo(out: Path, seed: int) -> Path:
     report = evaluation / "report.html"
     print(f"report: {report.resolve()}")
     return report
+
+
+def shuffle_findings(labels: Path, seed: int) -> None:
+    """Deal the findings of a label table in NIH's format out to its images anew."""
+    header, *lines = labels.read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in lines]
+    dealt = np.random.default_rng(seed).permutation(len(rows))
+    for row, findings in zip(rows, [rows[index][FINDINGS_COLUMN] for index in dealt], strict=True):
+        row[FINDINGS_COLUMN] = findings
+    labels.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n", encoding="utf-8")
 
 
 def step(text: str) -> None:

@@ -1,5 +1,6 @@
 """What a result was made with and on: versions, commit, machine."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -24,11 +25,12 @@ PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, commit and machine, ready for JSON.
+    """Return the date, versions, commit and machine, ready for JSON.
 
     `git_commit` is the project's, with `-dirty` if the checkout is changed, or None outside one.
     """
     return {
+        "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), **_installed_versions()},
         "git_commit": _git_commit(),
         "machine": {

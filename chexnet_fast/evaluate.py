@@ -22,9 +22,7 @@ NUM_HEATMAPS = 6
 """Heatmaps that an evaluation draws."""
 
 
-def evaluate(
-    run: Path, shards: Path, out: Path, fold: str, device: str, loader: str, batch_size: int
-) -> Scores | None:
+def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader: str, batch_size: int) -> Scores | None:
     """Predict a fold with a run's best weights, and write all that follows from the predictions.
 
     `out` gets preds.csv, aucs.csv and the other tables of `write_scores`, heatmaps, and report.html. Under torchrun

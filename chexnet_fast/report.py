@@ -1,18 +1,16 @@
 """report.html: one run and its evaluation on one page, with every picture inside it."""
 
-import base64
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from chexnet_fast.metrics import MEAN
+from chexnet_fast.page import data_uri, flatten, write_page
 from chexnet_fast.plots import display_name, plot_aucs, plot_class_histogram, plot_runs, save_figure
 from chexnet_fast.score import COMPARISON_HEADINGS, Scores, comparison_text, dash_or
-from shards.files import whole_file
 from shards.findings import FOLDS
 
 METRIC_HEADINGS = {
@@ -58,7 +56,9 @@ def write_report(
     save_figure(plot_runs({"this run": log}), evaluation / "curves.png")
     save_figure(plot_class_histogram(table, description["findings"]), evaluation / "classes.png")
     pictures = {name: data_uri(evaluation / f"{name}.png") for name in ("aucs", "roc", "curves", "classes")}
-    page = render_report(
+    path = evaluation / "report.html"
+    write_page(
+        path,
         dataset=description["data"]["dataset"],
         fold=fold,
         headline=headline(scores.comparison, fold, table, log),
@@ -76,26 +76,7 @@ def write_report(
             },
         },
     )
-    path = evaluation / "report.html"
-    with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
     return path
-
-
-def render_report(**content: Any) -> str:
-    """Return the page that templates/report.html makes of its content; text is escaped.
-
-    Raises:
-        jinja2.UndefinedError: if the template asks for content that is not given.
-    """
-    environment = Environment(
-        loader=PackageLoader("chexnet_fast"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(content)
 
 
 def headline(comparison: pd.DataFrame, fold: str, table: pd.DataFrame, log: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -128,19 +109,6 @@ def metrics_text(metrics: pd.DataFrame) -> pd.DataFrame:
     return text.rename(columns=METRIC_HEADINGS)
 
 
-def flatten(values: Mapping[str, Any]) -> dict[str, str]:
-    """Write nested settings as text by dotted name: `{"a": {"b": 1}}` as `{"a.b": "1"}`."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name}.{inner}": text for inner, text in flatten(value).items()})
-        elif isinstance(value, list | tuple):
-            flat[name] = ", ".join(map(str, value)) or "none"
-        else:
-            flat[name] = "none" if value is None else str(value)
-    return flat
-
-
 def format_seconds(seconds: float) -> str:
     """Write a duration with its two largest units: `45 s`, `3 min 5 s`, `2 h 10 min`."""
     minutes, rest = divmod(round(seconds), 60)
@@ -148,11 +116,6 @@ def format_seconds(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes_rest} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def data_uri(png: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode("ascii")
 
 
 def _auc_series(comparison: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -200,7 +200,7 @@ class Training:
             step = self.progress.num_batches - len(losses) + bad[0] + 1
             bad_rows = np.concatenate(distributed.gather(rows[bad[0]])).tolist()
             raise UserError(
-                f"{self.run.path}: the loss is not finite in epoch {self.progress.epoch}, step {step} (rows {bad_rows}); "
+                f"{self.run.path}: the loss is not finite, epoch {self.progress.epoch}, step {step}, rows {bad_rows}: "
                 "the checkpoint before it is kept: look at these images, or train into another folder with a lower "
                 "--lr or --amp float32"
             )
@@ -218,7 +218,7 @@ class Training:
         val_loss = float(loss_sum / num_known)
         if not math.isfinite(val_loss):
             raise UserError(
-                f"{self.run.path}: the validation loss of epoch {self.progress.epoch} is {val_loss} over {int(num_known)} "
+                f"{self.run.path}: epoch {self.progress.epoch} has validation loss {val_loss} over {int(num_known)} "
                 "known labels; the checkpoint before it is kept: train into another folder with a lower --lr"
             )
         return val_loss, mean_auc(auc_table(to_predictions(logits, labels, table, self.findings)))

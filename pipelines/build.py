@@ -47,8 +47,8 @@ def build_loader(
         num_threads: decoding threads (dali) or worker processes (pil); None takes this process's cores.
 
     Raises:
-        UserError: if the kind is unknown, DALI is not installed, a shard is missing or damaged, or an original
-            file is not where it was when it was packed.
+        UserError: if the kind is unknown, DALI is not installed, a shard is missing or damaged, an original file is
+            not where it was when it was packed, or "pil" is to augment.
     """
     if kind not in LOADERS:
         raise UserError(f"--loader {kind}: choose one of {', '.join(LOADERS)}")
@@ -56,6 +56,8 @@ def build_loader(
     order = EpochOrder(len(opened), batch_size, seed, shuffle, rank, num_ranks)
     num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
     if kind == "pil":
+        if spec.augment != "none":
+            raise UserError(f"--augment {spec.augment}: the pil loader flips only; choose --loader dali")
         from pipelines.pil import PilLoader
 
         return PilLoader(original_files(opened), opened.labels, opened.rows, spec, order, num_threads)

@@ -1,7 +1,8 @@
-"""Batches from packed shards through NVIDIA DALI, on the CPU or a GPU. The one file that imports DALI.
+"""Batches from packed shards through NVIDIA DALI, on the CPU or a GPU.
 
-DALI decodes, resizes, crops, flips and normalises. It is fed from memory maps in the order of `pipelines.order`, so
-that neither its own random state nor its prefetching decides what an epoch holds.
+DALI decodes, resizes, crops, augments, flips and normalises; only this file and `pipelines.operators` import it. It is
+fed from memory maps in the order and with the draws of `pipelines.order`, so that neither its own random state nor its
+prefetching decides what an epoch holds.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.augment import Step, num_draws, parse_augment, step_inputs
 from pipelines.batch import Batch
 from pipelines.order import EpochOrder
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
@@ -21,6 +23,8 @@ from shards.fold import Fold
 try:
     from nvidia.dali import Pipeline, fn, types
     from nvidia.dali.plugin.pytorch import feed_ndarray
+
+    from pipelines.operators import augment, resize_and_crop
 except ImportError as error:
     raise UserError(
         f"NVIDIA DALI cannot be imported ({error}): install one of the extras cuda110, cuda120, cuda130, "
@@ -30,8 +34,8 @@ except ImportError as error:
 PREFETCH = 3
 """Batches that DALI works on ahead of the one in use."""
 
-Inputs = tuple[list[np.ndarray], np.ndarray]
-"""What DALI takes for a batch: the packed images, and (B,) int32, 1 where an image is flipped."""
+Inputs = tuple[list[np.ndarray] | np.ndarray, ...]
+"""What DALI takes for a batch: the packed images, (B,) int32, 1 where an image is flipped, and the augmentation's."""
 
 
 class DaliLoader:
@@ -54,11 +58,18 @@ class DaliLoader:
         self._fold = fold
         self._spec = spec
         self._order = order
+        self._steps = parse_augment(spec.augment, spec.size)
         self._device = device
         self._in_flight: deque[np.ndarray] = deque()
         self._inputs: Iterator[Inputs] = iter(())
         self._pipeline = _build_pipeline(
-            fold, spec, lambda: next(self._inputs), device, batch_size=order.batch_size, num_threads=num_threads
+            fold,
+            spec,
+            self._steps,
+            lambda: next(self._inputs),
+            device,
+            batch_size=order.batch_size,
+            num_threads=num_threads,
         )
         self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -86,11 +97,16 @@ class DaliLoader:
 
     def _epoch_inputs(self, epoch: int, batches: list[slice]) -> Iterator[Inputs]:
         permutation = self._order.permutation(epoch)
-        flips = self._order.uniforms(epoch, 1)[:, 0] < self._spec.flip
+        draws = self._order.uniforms(epoch, 1 + num_draws(self._steps))
+        flips = draws[:, 0] < self._spec.flip
         for places in batches:
             positions = permutation[places]
             self._in_flight.append(positions)
-            yield [self._fold.image_bytes(position) for position in positions.tolist()], flips[places].astype(np.int32)
+            yield (
+                [self._fold.image_bytes(position) for position in positions.tolist()],
+                flips[places].astype(np.int32),
+                *step_inputs(self._steps, draws[places, 1:]),
+            )
 
     def _next_batch(self) -> Batch:
         images = self._run_pipeline()
@@ -141,13 +157,14 @@ class DaliLoader:
 def _build_pipeline(
     fold: Fold,
     spec: InputSpec,
+    steps: tuple[Step, ...],
     next_inputs: Callable[[], Inputs],
     device: torch.device,
     *,
     batch_size: int,
     num_threads: int,
 ) -> Pipeline:
-    """Build the one graph, for every device, codec, size and output type."""
+    """Build the one graph, for every device, codec, size, augmentation and output type."""
     manifest = fold.manifest
     place = "gpu" if device.type == "cuda" else "cpu"
     pipeline = Pipeline(
@@ -157,22 +174,29 @@ def _build_pipeline(
         prefetch_queue_depth=PREFETCH,
     )
     with pipeline:
-        packed, flip = fn.external_source(next_inputs, num_outputs=2, no_copy=True)
+        packed, flip, *augment_inputs = fn.external_source(
+            next_inputs, num_outputs=2 + sum(step.num_inputs for step in steps), no_copy=True
+        )
         if manifest.codec == "raw":
             images = fn.reshape(packed, shape=[manifest.raw_side, manifest.raw_side, 1], layout="HWC")
+            shape = fn.shapes(images)
             images = images.gpu() if place == "gpu" else images
         else:
             decoder = "mixed" if place == "gpu" else "cpu"
             images = fn.decoders.image(packed, device=decoder, output_type=types.GRAY)
+            shape = fn.peek_image_shape(packed)
         if manifest.size != spec.size:
-            images = fn.resize(images, resize_shorter=spec.size, interp_type=types.INTERP_LINEAR, antialias=True)
-        pipeline.set_outputs(_crop_flip_normalise(images, flip, spec))
+            images = resize_and_crop(images, shape, spec.size)
+        if place == "gpu":
+            augment_inputs = [values.gpu() for values in augment_inputs]
+        images = augment(images, steps, augment_inputs, spec.size)
+        pipeline.set_outputs(_flip_and_normalise(images, flip, spec))
     pipeline.build()
     return pipeline
 
 
-def _crop_flip_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
-    """Crop, flip and normalise in DALI's one fused operator, which is fast where its parts are slow."""
+def _flip_and_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
+    """Flip and normalise in DALI's one fused operator, which is fast where its parts are slow."""
     dali_types = {
         "uint8": types.UINT8,
         "float16": types.FLOAT16,
@@ -183,7 +207,6 @@ def _crop_flip_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
     as_bytes = spec.dtype == "uint8"
     return fn.crop_mirror_normalize(
         images,
-        crop=(spec.size, spec.size),
         mirror=flip,
         dtype=dali_types[spec.dtype],
         output_layout="HWC",

@@ -80,9 +80,7 @@ class _Images(Dataset[torch.Tensor]):
         self._files = files
         self._spec = spec
         self._resize = transforms.Compose([transforms.Resize(spec.size), transforms.CenterCrop(spec.size)])
-        self._normalise = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-        )
+        self._normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
     def __getitem__(self, draw: Draw) -> torch.Tensor:
         position, flipped = draw

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipelines.augment import parse_augment
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DTYPES = ("uint8", "float16", "bfloat16", "float32")
@@ -15,12 +17,15 @@ class InputSpec:
     cropped to the central `size` x `size`, flipped left to right with probability `flip`, and given `channels` equal
     channels (1 or 3). As uint8 it stays 0..255, and the model normalises; as a floating-point type it is divided by
     255 and normalised with ImageNet's mean and standard deviation (one channel: the first ones).
+
+    `augment` names what is done besides, between cropping and flipping; see `pipelines.augment.parse_augment`.
     """
 
     size: int = 224
     channels: int = 1
     dtype: str = "uint8"
     flip: float = 0.0
+    augment: str = "none"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -31,3 +36,4 @@ class InputSpec:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip must be a probability, not {self.flip}")
+        parse_augment(self.augment, self.size)

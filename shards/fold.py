@@ -9,8 +9,10 @@ import pandas as pd
 from PIL import Image
 
 from shards.codec import decode_image
+from shards.datasets.registry import DATASETS
 from shards.errors import UserError
 from shards.manifest import EXTENSIONS, Manifest, Shard, sha256_of
+from shards.policy import LabelPolicy, apply_policy
 from shards.table import read_table
 
 
@@ -23,7 +25,7 @@ class Fold:
         manifest: its manifest.
         rows: (N,) int32, ascending: each position's row in the study table.
         labels: (N, F) float32: 1 positive, 0 negative, NaN unknown.
-        table: the fold's N rows of the study table.
+        table: the fold's N rows of the study table, with the labels as their source has them: -1 uncertain, NaN blank.
     """
 
     folder: Path
@@ -72,15 +74,21 @@ class Fold:
         return f"{self.folder / shard.file}, image {self.table['image_id'].iloc[position]}"
 
 
-def open_fold(folder: Path, manifest: Manifest, fold: str) -> Fold:
+def open_fold(folder: Path, manifest: Manifest, fold: str, policy: LabelPolicy | None = None) -> Fold:
     """Map a fold's tars and look up its labels.
 
+    Args:
+        folder: the shard folder.
+        manifest: its manifest.
+        fold: train, val or test.
+        policy: what uncertain and blank labels count as; None for the data set's own policy.
+
     Raises:
-        UserError: if the fold is empty, or a tar or index is missing, of another size or content than the manifest
-            says, or the samples are not exactly the fold's rows of the table.
+        UserError: if the fold is empty, or a tar, index or the table is missing, of another size or content than the
+            manifest says, or the samples are not exactly the fold's rows of the table.
     """
     shards = manifest.fold_shards(fold)
-    table = read_table(folder / manifest.table, manifest.findings)
+    table = read_packed_table(folder, manifest)
     table = table[table["fold"] == fold]
     extension = EXTENSIONS[manifest.codec]
     tars = [_map_tar(folder, shard) for shard in shards]
@@ -94,13 +102,33 @@ def open_fold(folder: Path, manifest: Manifest, fold: str) -> Fold:
         folder=folder,
         manifest=manifest,
         rows=rows[by_row],
-        labels=table[list(manifest.findings)].to_numpy(np.float32),
+        labels=apply_policy(
+            table[list(manifest.findings)].to_numpy(np.float32),
+            manifest.findings,
+            policy or DATASETS[manifest.dataset].policy,
+        ),
         table=table,
         _tars=tars,
         _tar_of=tar_of[by_row],
         _begin=begin[by_row],
         _end=end[by_row],
     )
+
+
+def read_packed_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
+    """Read the current table of a shard folder.
+
+    Raises:
+        UserError: if it is missing or differs in a single byte from what was written.
+    """
+    path = folder / manifest.table
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; restore it or pack the data set again") from error
+    if digest != manifest.table_sha256:
+        raise UserError(f"{path}: damaged or edited, not what was packed; restore it or pack the data set again")
+    return read_table(path, manifest.findings)
 
 
 def _map_tar(folder: Path, shard: Shard) -> np.ndarray:
@@ -110,9 +138,7 @@ def _map_tar(folder: Path, shard: Shard) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}; restore the file or pack the data set again") from error
     if len(tar) != shard.num_bytes:
-        raise UserError(
-            f"{path}: {len(tar)} bytes, the manifest says {shard.num_bytes}; restore it or pack again"
-        )
+        raise UserError(f"{path}: {len(tar)} bytes, the manifest says {shard.num_bytes}; restore it or pack again")
     return tar.view(np.ndarray)
 
 

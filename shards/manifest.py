@@ -37,6 +37,15 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class OldTable:
+    """A table that was current before the shards were relabelled: its file, its sha256, and its `Manifest.labels`."""
+
+    file: str
+    sha256: str
+    labels: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What was packed. The same input and settings give the same manifest, byte for byte.
 
@@ -44,6 +53,7 @@ class Manifest:
     `labels` and `split` name their files and their sha256; `images` holds the source folders and the counts of images
     found and labelled; `counts` is images per fold; `table` is the current table's file name. `seed` fixed the order of
     the training images and what the split drew. `plan_sha256` stands for all that was asked for, see shards/pack.py.
+    `old_tables` lists the tables before the current one, oldest first, see shards/relabel.py.
     """
 
     dataset: str
@@ -61,6 +71,7 @@ class Manifest:
     seed: int
     plan_sha256: str
     shards: tuple[Shard, ...]
+    old_tables: tuple[OldTable, ...] = ()
     format: int = field(default=FORMAT)
 
     @property
@@ -111,7 +122,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path}: damaged or edited, its sha256 is another; restore it or pack the data set again")
     try:
         shards = tuple(Shard(**shard) for shard in values.pop("shards"))
-        return Manifest(**{**values, "findings": tuple(values["findings"]), "shards": shards})
+        old_tables = tuple(OldTable(**table) for table in values.pop("old_tables"))
+        findings = tuple(values.pop("findings"))
+        return Manifest(findings=findings, shards=shards, old_tables=old_tables, **values)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a manifest ({error}); pack the data set again") from error
 

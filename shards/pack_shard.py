@@ -2,30 +2,21 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.codec import BadImageError, decode_image, pack_image
-from shards.errors import BadInputError
+from shards.codec import BadImageError
+from shards.encoding import Encoding, packed_bytes, read_image
 from shards.files import whole_file
+from shards.findings import FOLDS
 from shards.manifest import EXTENSIONS, Shard, sha256_of
 from shards.plan import Sample, ShardPlan
+from shards.rejects import Reject, check_rejects
 from shards.shard_file import ShardWriter, sample_members
+from shards.spool import Spooled
+from shards.unfinished import RECEIPTS
 from shards.workers import count
-
-RECEIPTS = "packing"
-"""The folder inside the shard folder that holds the plan and the receipts until the manifest is written."""
-
-
-@dataclass(frozen=True)
-class Reject:
-    """An image that was left out: its row in the study table, its file, and why."""
-
-    row: int
-    image_id: str
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -41,15 +32,14 @@ class Receipt:
 class ShardTask:
     """A shard to write into the folder `out`.
 
-    `same_size` says that every image must be `size` x `size` already. More than `max_rejects` bad images end the task.
+    `spooled` tells for the paths of images from archives where they lie, packed. More than `max_rejects` bad images
+    end the task.
     """
 
     out: Path
     plan: ShardPlan
-    codec: str
-    size: int | None
-    quality: int | None
-    same_size: bool
+    encoding: Encoding
+    spooled: Mapping[str, Spooled]
     max_rejects: int
 
 
@@ -68,10 +58,11 @@ def pack_shard(task: ShardTask) -> Receipt:
                 image = _image_bytes(task, sample.path)
             except BadImageError as error:
                 rejects.append(Reject(sample.row, sample.image_id, sample.path, str(error)))
-                check_rejects(rejects, task.max_rejects)
+                check_rejects({reject.path: reject.reason for reject in rejects}, task.max_rejects)
             else:
                 record = _record(sample, task.plan.fold)
-                writer.write(sample.key, sample_members(EXTENSIONS[task.codec], image, record, sample.row))
+                members = sample_members(EXTENSIONS[task.encoding.codec], image, record, sample.row)
+                writer.write(sample.key, members)
             count(1)
     shard = None
     if writer.num_samples:
@@ -102,27 +93,17 @@ def read_receipt(out: Path, plan: ShardPlan) -> Receipt | None:
     return Receipt(plan.name, shard, rejects) if whole else None
 
 
-def check_rejects(rejects: Sequence[Reject], max_rejects: int) -> None:
-    """Raise BadInputError, which names the first ones, if there are more than `max_rejects`."""
-    if len(rejects) > max_rejects:
-        named = "; ".join(f"{reject.path}: {reject.reason}" for reject in rejects[:3])
-        raise BadInputError(
-            f"{len(rejects)} bad image(s), {max_rejects} allowed: {named}; mend them, or go on with --max-rejects N"
-        )
+def forget_receipts(out: Path) -> None:
+    """Remove the receipts of all shards, so that they are written anew."""
+    for fold in FOLDS:
+        for receipt in (out / RECEIPTS).glob(f"{fold}-*.json"):
+            receipt.unlink()
 
 
 def _image_bytes(task: ShardTask, path: str) -> bytes:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise BadImageError(error.strerror or str(error)) from error
-    image = decode_image(data)
-    if task.same_size and image.size != (task.size, task.size):
-        raise BadInputError(
-            f"{path}: {image.width} x {image.height} pixels, but raw shards of original size need {task.size} x "
-            f"{task.size} everywhere: use --codec png, or --size {task.size}"
-        )
-    return pack_image(image, task.codec, task.size, task.quality)
+    if path in task.spooled:
+        return task.spooled[path].read(task.out / RECEIPTS)
+    return packed_bytes(read_image(path), path, task.encoding)
 
 
 def _record(sample: Sample, fold: str) -> dict[str, object]:

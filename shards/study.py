@@ -1,73 +1,107 @@
-"""The study to pack: label table, split and image files, joined into one study table."""
+"""The study to pack: label table, split and images, joined into one study table."""
 
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from shards.datasets.nih import read_nih_labels
+from shards.datasets.chexpert import LATERAL, table_files
+from shards.datasets.registry import DATASETS, find_dataset
 from shards.errors import BadInputError, UserError
-from shards.findings import FOLDS, NIH_FINDINGS
-from shards.manifest import sha256_of
-from shards.sources import find_images
+from shards.findings import FOLDS
 from shards.splits import assign_folds
 from shards.table import make_study_table
 
-DATASETS = {"nih": (read_nih_labels, NIH_FINDINGS)}
-"""A data set's reader of label tables, and its findings."""
+VIEWS = ("frontal", "both")
 
 
 @dataclass(frozen=True)
-class Study:
-    """A study table of the images that are found and labelled, and where they come from, as the manifest says it."""
+class Labelled:
+    """The images that are labelled, found or not, and where labels and folds come from, as the manifest says it.
 
-    table: pd.DataFrame
-    findings: tuple[str, ...]
+    `frame` holds `image_id`, `patient_id`, `fold`, metadata and findings of the images that are wanted; `unwanted` the
+    ids of those that are labelled but of another view.
+    """
+
+    dataset: str
+    frame: pd.DataFrame
+    unwanted: frozenset[str]
     labels: dict[str, Any]
     split: dict[str, Any]
-    images: dict[str, Any]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The data set's findings."""
+        return DATASETS[self.dataset].findings
 
 
-def read_study(
-    dataset: str,
-    images: Sequence[Path],
-    labels: Path,
-    split: Sequence[str],
-    seed: int,
-    allow_unlabelled: bool,
-    allow_empty_folds: bool,
-) -> Study:
-    """Join images, labels and split; say on standard error how many of the labelled images were found.
+def read_labelled(dataset: str, labels: Path, split: Sequence[str], seed: int, views: str) -> Labelled:
+    """Read the label table, and give each image of the views asked for its fold.
 
-    The table is in the label table's order, whatever the order of the folders and files. See `shards.pack.pack` for
-    the arguments.
+    Args:
+        dataset: a key of `DATASETS`, or auto.
+        labels: the label table; CheXpert's and CheXphoto's also as the folder that holds them.
+        split: see `shards.splits.assign_folds`.
+        seed: fixes what the split draws.
+        views: frontal, or both: with CheXpert's lateral views.
 
     Raises:
-        UserError: if a folder, an image, a label or a fold is missing, or the files contradict each other.
+        UserError: if the table or the split is bad or contradicts the other.
     """
-    if dataset not in DATASETS:
-        raise UserError(f"unknown data set {dataset!r}: give --dataset one of {', '.join(DATASETS)}")
-    read_labels, findings = DATASETS[dataset]
-    found = find_images(images)
-    labelled = read_labels(labels)
-    folds, split_source = assign_folds(labelled, split, seed)
-    paths = labelled["image_id"].map(found)
-    unlabelled = sorted(set(found) - set(labelled["image_id"]))
-    _check_labelled(unlabelled, len(found), labels, allow_unlabelled)
-    table = make_study_table(labelled.assign(path=paths, fold=folds)[paths.notna()], findings)
-    print(f"{len(table):,} of {len(labelled):,} labelled images found", file=sys.stderr)
-    check_folds(table, allow_empty_folds)
-    counts = {"num_found": len(table), "num_labelled": len(labelled), "num_unlabelled": len(unlabelled)}
-    return Study(
-        table=table,
-        findings=findings,
-        labels={"file": labels.name, "sha256": sha256_of(labels)},
-        split=split_source,
-        images={"folders": [str(folder.resolve()) for folder in images], **counts},
-    )
+    if views not in VIEWS:
+        raise UserError(f"--views {views}: give {' or '.join(VIEWS)}")
+    dataset = find_dataset(dataset, labels)
+    frame = DATASETS[dataset].read_labels(labels)
+    lateral = frame["view"] == LATERAL if views == "frontal" and "view" in frame else pd.Series(False, frame.index)
+    unwanted = frozenset(frame["image_id"][lateral])
+    frame = frame[~lateral].reset_index(drop=True)
+    folds, split_source = assign_folds(frame, split, seed)
+    return Labelled(dataset, frame.assign(fold=folds), unwanted, labels_source(labels), split_source)
+
+
+def labels_source(labels: Path) -> dict[str, Any]:
+    """Return the label table's name and sha256, or those of all the tables in its folder, as the manifest has them."""
+    files = table_files(labels)
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return {"file": " + ".join(file.name for file in files), "sha256": digest.hexdigest()}
+
+
+def join_images(labelled: Labelled, found: Mapping[str, str], allow_unlabelled: bool) -> tuple[pd.DataFrame, int]:
+    """Give each labelled image its path; say on standard error how many of them were found.
+
+    The table is in the label table's order, whatever the order of the folders and files.
+
+    Args:
+        labelled: the labelled images.
+        found: each found image's id to its path.
+        allow_unlabelled: leave out images that have no labels.
+
+    Returns:
+        The study table of the images that are labelled and found, and the number of images without labels.
+
+    Raises:
+        BadInputError: if images have no labels, all of them or any while none may.
+    """
+    frame = labelled.frame
+    unlabelled = sorted(set(found) - set(frame["image_id"]) - labelled.unwanted)
+    name = labelled.labels["file"]
+    if len(unlabelled) == len(found):
+        raise BadInputError(f"{name}: none of the {len(found):,} images found is in it ({unlabelled[0]} ...)")
+    if unlabelled and not allow_unlabelled:
+        raise BadInputError(
+            f"{name}: no labels for {len(unlabelled):,} of {len(found):,} images ({', '.join(unlabelled[:3])} ...): "
+            "label them, or leave them out with --allow-unlabelled"
+        )
+    paths = frame["image_id"].map(found)
+    table = make_study_table(frame.assign(path=paths)[paths.notna()], labelled.findings)
+    print(f"{len(table):,} of {len(frame):,} labelled images found", file=sys.stderr)
+    return table, len(unlabelled)
 
 
 def check_folds(table: pd.DataFrame, allow_empty_folds: bool) -> None:
@@ -84,13 +118,3 @@ def check_folds(table: pd.DataFrame, allow_empty_folds: bool) -> None:
 def fold_counts(table: pd.DataFrame) -> dict[str, int]:
     """Return the number of images in train, val and test."""
     return {fold: int((table["fold"] == fold).sum()) for fold in FOLDS}
-
-
-def _check_labelled(unlabelled: Sequence[str], num_found: int, labels: Path, allow_unlabelled: bool) -> None:
-    if len(unlabelled) == num_found:
-        raise UserError(f"{labels}: none of the {num_found:,} images found is in it ({unlabelled[0]} ...)")
-    if unlabelled and not allow_unlabelled:
-        raise UserError(
-            f"{labels}: no labels for {len(unlabelled):,} of {num_found:,} images ({', '.join(unlabelled[:3])} ...): "
-            "label them, or leave them out with --allow-unlabelled"
-        )

@@ -22,7 +22,8 @@ def make_study_table(frame: pd.DataFrame, findings: Sequence[str]) -> pd.DataFra
 
     Args:
         frame: one row an image, with `image_id`, `path`, `patient_id`, `fold`, one column per finding (1 positive,
-            0 negative, NaN unknown) and any metadata columns (`age` in years, `sex`, `view`).
+            0 negative, -1 uncertain, NaN blank, see shards/policy.py) and any metadata columns (`age` in years, `sex`,
+            `view`).
         findings: the finding columns.
 
     Returns:
@@ -67,7 +68,7 @@ def check_patients(patients: pd.Series, folds: pd.Series, name: str) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a study table as CSV, whole or not at all; unknown findings are empty fields, known ones 0 or 1."""
+    """Write a study table as CSV, whole or not at all; blank findings are empty fields, others 0, 1 or -1."""
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%g", lineterminator="\n")
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from shards.codec import BadImageError, decode_image
 from shards.errors import UserError
 from shards.manifest import Manifest, Shard, read_manifest, sha256_of
-from shards.pack import REJECTS
+from shards.rejects import REJECTS
 from shards.shard_file import ROW, Member, damaged_sample, read_index
 from shards.study import fold_counts
 from shards.table import REJECTED, read_csv, read_table
@@ -47,7 +47,7 @@ class ShardCheck:
 def verify(folder: Path, num_workers: int | None = None, decode: bool = False, progress: bool = True) -> Verified:
     """Compare a shard folder with its manifest.
 
-    Finds any changed byte in manifest.json, the table, a tar or an index; a missing or extra shard; samples that
+    Finds any changed byte in manifest.json, a table, a tar or an index; a missing or extra shard; samples that
     are not exactly the table's rows of the shard's fold. Tars are read once, at the speed of the disk or of sha256.
 
     Args:
@@ -107,7 +107,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     shards = {name for shard in manifest.shards for name in (shard.file, shard.index_file)}
     rejects = {REJECTS} if manifest.num_rejected else set()
     found = {path.name for path in folder.iterdir()}
-    for name in sorted({*shards, manifest.table, *rejects} - found):
+    old_tables = {table.file for table in manifest.old_tables}
+    for name in sorted({*shards, manifest.table, *old_tables, *rejects} - found):
         raise UserError(f"{folder / name}: missing, though manifest.json lists it; {MEND}")
     for name in sorted(found - shards):
         if name.endswith((".tar", ".idx")):
@@ -115,10 +116,12 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _checked_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Read the table; raise UserError if its bytes, its counts or the list of rejects differ from the manifest."""
+    """Read the table; raise UserError if it, an old table, the counts or the list of rejects are not the manifest's."""
     path = folder / manifest.table
-    if sha256_of(path) != manifest.table_sha256:
-        raise UserError(f"{path}: damaged or edited, not what was packed; {MEND}")
+    tables = {manifest.table: manifest.table_sha256, **{table.file: table.sha256 for table in manifest.old_tables}}
+    for name, digest in tables.items():
+        if sha256_of(folder / name) != digest:
+            raise UserError(f"{folder / name}: damaged or edited, not what was packed; {MEND}")
     table = read_table(path, manifest.findings)
     if fold_counts(table) != manifest.counts:
         raise UserError(f"{path}: holds {fold_counts(table)} images, the manifest says {manifest.counts}; {MEND}")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import TypeVar
@@ -20,8 +21,8 @@ Result = TypeVar("Result")
 
 REFRESH_SECONDS = 0.2
 
-_done: "Synchronized[int]"
-_stop: Event
+counter: ContextVar[Callable[[int], None]] = ContextVar("counter")
+"""What `count` calls inside a task: set by whoever runs it."""
 
 
 class StoppedError(Exception):
@@ -34,10 +35,7 @@ def count(num_units: int) -> None:
     Raises:
         StoppedError: if the task is no longer wanted.
     """
-    if _stop.is_set():
-        raise StoppedError
-    with _done.get_lock():
-        _done.value += num_units
+    counter.get()(num_units)
 
 
 def run_tasks(
@@ -81,8 +79,13 @@ def num_cores() -> int:
 
 
 def _start(done: "Synchronized[int]", stop: Event) -> None:
-    global _done, _stop
-    _done, _stop = done, stop
+    def add(num_units: int) -> None:
+        if stop.is_set():
+            raise StoppedError
+        with done.get_lock():
+            done.value += num_units
+
+    counter.set(add)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

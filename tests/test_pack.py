@@ -1,35 +1,20 @@
 import json
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import webdataset
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from tiny_nih import folder_bytes, image_name, png, write_nih
+from tiny_nih import folder_bytes, image_name, pack_tiny, png, write_nih
 
 from shards.codec import decode_image, pack_image
 from shards.errors import UserError
-from shards.files import TEMPORARY
-from shards.findings import FOLDS, NIH_FINDINGS
+from shards.findings import NIH_FINDINGS
 from shards.manifest import read_manifest
 from shards.pack import pack
-from shards.plan import plan_shards
-from shards.shard_file import read_index, sample_key
-from shards.table import REJECTED, make_study_table, read_table
-
-
-def pack_tiny(out: Path, images: Path, labels: Path, **settings: object):
-    options = {"split": ["patient"], "size": 24, "num_workers": 2, "progress": False, **settings}
-    return pack(out, "nih", [images], labels, **options)
+from shards.shard_file import read_index
+from shards.table import read_table
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +35,7 @@ def test_every_image_stands_once_in_its_fold_with_its_pixels(tiny: tuple[Path, P
     assert manifest.counts == {"train": 28, "val": 4, "test": 8}
     assert manifest.images == {
         "folders": [str(tiny[0])],
+        "views": "frontal",
         "num_found": 40,
         "num_labelled": 40,
         "num_unlabelled": 0,
@@ -163,233 +149,6 @@ def test_original_size_keeps_each_image_and_raw_needs_one_size(tmp_path: Path) -
     with pytest.raises(UserError, match=rf"{image_name(5, 0)}: 50 x 50 pixels.*--codec png, or --size 40"):
         pack_tiny(tmp_path / "mixed", images, labels, size=None)
     assert not (tmp_path / "mixed").exists()
-
-
-class TestBadInput:
-    def test_images_without_labels_are_counted_and_named(self, tmp_path: Path) -> None:
-        images, labels = write_nih(tmp_path / "nih")
-        (images / "00000099_000.png").write_bytes(png(0))
-        (images / "00000098_000.png").write_bytes(png(0))
-        with pytest.raises(UserError, match=r"2 of 42 images \(00000098_000.png, 00000099_000.png.*--allow-unlabelled"):
-            pack_tiny(tmp_path / "out", images, labels)
-        assert not (tmp_path / "out").exists()
-        manifest = pack_tiny(tmp_path / "out", images, labels, allow_unlabelled=True)
-        assert (manifest.images["num_found"], manifest.images["num_unlabelled"]) == (40, 2)
-
-    def test_no_folder_no_image_two_of_one_name(self, tmp_path: Path) -> None:
-        images, labels = write_nih(tmp_path / "nih")
-        with pytest.raises(UserError, match="nowhere: no such folder"):
-            pack_tiny(tmp_path / "out", tmp_path / "nowhere", labels)
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(UserError, match="no image found"):
-            pack_tiny(tmp_path / "out", tmp_path / "empty", labels)
-        (images / "copy").mkdir()
-        (images / "copy" / image_name(1, 0)).write_bytes(png(0))
-        with pytest.raises(UserError, match="have one name"):
-            pack_tiny(tmp_path / "out", images, labels)
-        assert not (tmp_path / "out").exists()
-
-    def test_an_empty_fold_is_named_and_can_be_allowed(self, tmp_path: Path) -> None:
-        images, labels = write_nih(tmp_path / "nih", num_patients=2)
-        split = tmp_path / "split.csv"
-        split.write_text("Image Index,fold\n" + "".join(f"{path.name},test\n" for path in images.iterdir()))
-        with pytest.raises(UserError, match=r"fold train is empty .*test 4.*--split patient.*--allow-empty-folds"):
-            pack_tiny(tmp_path / "out", images, labels, split=[str(split)])
-        assert not (tmp_path / "out").exists()
-        manifest = pack_tiny(tmp_path / "out", images, labels, split=[str(split)], allow_empty_folds=True)
-        assert manifest.counts == {"train": 0, "val": 0, "test": 4}
-
-    def test_a_bad_image_is_named_and_nothing_is_left(self, tmp_path: Path) -> None:
-        images, labels = write_nih(tmp_path / "nih")
-        bad = images / image_name(4, 1)
-        bad.write_bytes(bad.read_bytes()[:200])
-        with pytest.raises(UserError, match=rf"{bad}: .*runcated.*--max-rejects"):
-            pack_tiny(tmp_path / "out", images, labels)
-        assert not (tmp_path / "out").exists()
-        (tmp_path / "before").mkdir()
-        with pytest.raises(UserError, match="--max-rejects"):
-            pack_tiny(tmp_path / "before", images, labels)
-        assert list((tmp_path / "before").iterdir()) == []
-
-    def test_allowed_rejects_are_listed_and_keep_their_rows(self, tmp_path: Path) -> None:
-        images, labels = write_nih(tmp_path / "nih")
-        for patient in (4, 9):
-            (images / image_name(patient, 1)).write_bytes(b"")
-        manifest = pack_tiny(tmp_path / "out", images, labels, max_rejects=2)
-        rejects = pd.read_csv(tmp_path / "out" / "rejects.csv")
-        assert list(rejects) == ["image_id", "path", "reason"]
-        assert list(rejects["image_id"]) == [image_name(4, 1), image_name(9, 1)]
-        assert set(rejects["reason"]) == {"empty file"}
-        assert manifest.num_rejected == 2
-        assert sum(manifest.counts.values()) == 38
-        table = read_table(tmp_path / "out" / "table.csv", NIH_FINDINGS)
-        assert len(table) == 40
-        assert list(table["image_id"][table["fold"] == REJECTED]) == list(rejects["image_id"])
-        with pytest.raises(UserError, match="2 bad image"):
-            pack_tiny(tmp_path / "again", images, labels, max_rejects=1)
-
-    def test_a_fold_that_loses_all_its_images_is_named(self, tmp_path: Path) -> None:
-        images, labels = write_nih(tmp_path / "nih", num_patients=3, studies=1)
-        manifest = pack_tiny(tmp_path / "out", images, labels)
-        table = read_table(tmp_path / "out" / manifest.table, NIH_FINDINGS)
-        Path(table["path"][table["fold"] == "val"].iloc[0]).write_bytes(b"")
-        with pytest.raises(UserError, match="fold val is empty"):
-            pack_tiny(tmp_path / "lost", images, labels, max_rejects=3)
-        assert not (tmp_path / "lost").exists()
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
-            ({"codec": "webp"}, "webp"),
-            ({"size": 0}, "--size 0"),
-            ({"quality": 96}, "--quality 96"),
-            ({"split": ["none.csv"]}, "none.csv"),
-        ],
-    )
-    def test_a_bad_setting_is_named(
-        self, tiny: tuple[Path, Path], tmp_path: Path, settings: dict[str, object], message: str
-    ) -> None:
-        with pytest.raises(UserError, match=message):
-            pack_tiny(tmp_path / "out", *tiny, **settings)
-        assert not (tmp_path / "out").exists()
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from shards.pack import pack
-if __name__ == "__main__":
-    out, images, labels = map(Path, sys.argv[1:])
-    pack(out, "nih", [images], labels, ["patient"], num_workers=2, max_rejects=1, progress=False)
-"""
-
-
-def processes_of(folder: Path) -> list[int]:
-    """The processes whose command line names the folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(folder).encode() in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
-def receipts_in(out: Path) -> list[Path]:
-    """The receipts of finished shards, whole ones only."""
-    return [path for path in out.glob("packing/*.json") if not path.name.startswith(TEMPORARY)]
-
-
-def test_a_packing_killed_again_and_again_ends_with_the_same_bytes_and_leaves_no_process(tmp_path: Path) -> None:
-    images, labels = write_nih(tmp_path / "nih", num_patients=100, studies=2)
-    (tmp_path / "large.png").write_bytes(png(0, 700))
-    for path in images.iterdir():
-        path.unlink()
-        os.link(tmp_path / "large.png", path)
-    (images / image_name(7, 0)).unlink()
-    (images / image_name(7, 0)).write_bytes(b"")
-    pack(tmp_path / "whole", "nih", [images], labels, ["patient"], max_rejects=1, progress=False)
-
-    out = tmp_path / "killed"
-    (tmp_path / "killed.py").write_text(KILLED)
-    command = [sys.executable, str(tmp_path / "killed.py"), str(out), str(images), str(labels)]
-    random = np.random.default_rng(0)
-    for num_finished in (0, 1, 3):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-        while process.poll() is None and len(receipts_in(out)) <= num_finished:
-            time.sleep(0.005)
-        time.sleep(random.uniform(0.0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert 3 < len(receipts_in(out)) < 8
-    time.sleep(0.5)
-    assert processes_of(out) == []
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-    assert folder_bytes(out) == folder_bytes(tmp_path / "whole")
-
-
-def test_finished_shards_are_kept_and_left_overs_removed(tiny: tuple[Path, Path], packed: Path, tmp_path: Path) -> None:
-    """Rebuild what a kill leaves behind: some shards with receipts, a temporary file, no manifest."""
-    manifest = read_manifest(packed)
-    out = tmp_path / "out"
-    (out / "packing").mkdir(parents=True)
-    (out / "packing" / "plan.sha256").write_text(manifest.plan_sha256)
-    first = manifest.shards[0]
-    for name in (first.file, first.index_file):
-        (out / name).write_bytes((packed / name).read_bytes())
-    receipt = {"name": "train-00000", "shard": first.__dict__, "rejects": []}
-    (out / "packing" / "train-00000.json").write_text(json.dumps(receipt))
-    (out / "tmp-0123-train-00001.tar").write_bytes(b"half")
-    written = (out / first.file).stat().st_mtime_ns
-    pack_tiny(out, *tiny)
-    assert (out / first.file).stat().st_mtime_ns == written
-    assert folder_bytes(out) == folder_bytes(packed)
-
-
-def test_another_plan_in_an_unfinished_folder_is_refused(tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "packing").mkdir()
-    (tmp_path / "packing" / "plan.sha256").write_text("0" * 64)
-    with pytest.raises(UserError, match="unfinished packing"):
-        pack_tiny(tmp_path, *tiny)
-
-
-def test_a_full_disk_is_one_line(tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, *arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("shards.shard_file.ShardWriter.write", full)
-    with pytest.raises(UserError, match="train-0000.*No space left on device"):
-        pack_tiny(tmp_path / "out", *tiny)
-    monkeypatch.undo()
-    assert not list((tmp_path / "out").glob("*.tar"))
-    pack_tiny(tmp_path / "out", *tiny)
-
-
-@given(st.integers(0, 5000), st.integers(0, 3), st.integers(0, 2**32))
-def test_a_plan_holds_each_row_once_in_shards_of_a_bounded_size(num_train: int, num_val: int, seed: int) -> None:
-    num = num_train + num_val
-    frame = pd.DataFrame(
-        {
-            "image_id": [f"{row}_0.png" for row in range(num)],
-            "path": "",
-            "patient_id": [str(row) for row in range(num)],
-            "fold": ["train"] * num_train + ["val"] * num_val,
-            "Edema": 0.0,
-        }
-    )
-    shards = plan_shards(make_study_table(frame, ["Edema"]), ["Edema"], seed)
-    rows = [sample.row for shard in shards for sample in shard.samples]
-    assert sorted(rows) == list(range(num))
-    assert rows[num_train:] == list(range(num_train, num))
-    assert all(1 <= len(shard.samples) <= 1024 for shard in shards)
-    assert [shard.fold for shard in shards] == sorted((shard.fold for shard in shards), key=FOLDS.index)
-
-
-@given(st.text(max_size=300))
-def test_keys_fit_webdataset_and_dali(image_id: str) -> None:
-    key = sample_key(image_id)
-    assert 0 < len(key) < 80
-    assert key.isascii()
-    assert not set(key) & set("./ \n")
-
-
-def test_keys_are_the_names_people_know() -> None:
-    assert sample_key("00000001_000.png") == "00000001_000"
-    assert sample_key("train/patient00001/study1/view1_frontal.jpg") == "train-patient00001-study1-view1_frontal"
-    assert sample_key("a b.png") != sample_key("a_b.png") != sample_key("a.b.png")
-
-
-@pytest.mark.real
-def test_real_images_of_one_fold_name_the_empty_one(nih: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="fold train is empty .*test 200"):
-        pack(
-            tmp_path / "out",
-            "nih",
-            [nih / "images"],
-            nih / "Data_Entry_2017_v2020.csv.gz",
-            [str(nih / "reference_split.csv.gz")],
-        )
 
 
 @pytest.mark.real

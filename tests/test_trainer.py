@@ -143,7 +143,7 @@ def test_loss_that_is_not_finite_stops_with_epoch_step_and_rows(tmp_path: Path) 
 
     with pytest.raises(UserError) as error:
         run(tmp_path, on_batch=poison)
-    assert "epoch 2, step 5" in str(error.value)
+    assert "not finite, epoch 2, step 5" in str(error.value)
     assert str(poisoned_rows) in str(error.value)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["progress"]["plateau"]["epoch"] == 1

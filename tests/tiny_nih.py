@@ -3,9 +3,13 @@
 import io
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from shards.manifest import Manifest
+from shards.pack import pack
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -44,3 +48,9 @@ def write_nih(folder: Path, num_patients: int = 20, studies: int = 2, size: int 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pack_tiny(out: Path, images: Path, labels: Path, **settings: Any) -> Manifest:
+    """Pack at 24 pixels with 2 workers, split by patient, unless the settings say otherwise."""
+    options: dict[str, Any] = {"split": ["patient"], "size": 24, "num_workers": 2, "progress": False, **settings}
+    return pack(out, "nih", [images], labels, **options)

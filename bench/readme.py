@@ -1,0 +1,57 @@
+"""Write the README's measured tables from bench/results: `python -m bench.readme`."""
+
+import json
+import re
+from pathlib import Path
+
+from bench.loaders import Row, format_rows
+from bench.measure import Rate
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "bench" / "results"
+
+
+def read_rows(path: Path) -> tuple[list[Row], dict]:
+    """Read a loaders.jsonl: its rows, and the environment that they were measured in."""
+    values = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [Row(**{**_without(value, "environment"), "rate": Rate(**value["rate"])}) for value in values]
+    return rows, values[0]["environment"]
+
+
+def loader_tables() -> str:
+    """Return a Markdown table for each machine under bench/results, with a line that describes the machine."""
+    parts = []
+    for path in sorted(RESULTS.glob("*/loaders.jsonl")):
+        rows, environment = read_rows(path)
+        parts.append(f"{describe(environment)}:\n\n{format_rows(rows)}")
+    return "\n".join(parts)
+
+
+def describe(environment: dict) -> str:
+    """Return a line about the machine and versions of a measurement."""
+    machine, versions = environment["machine"], environment["versions"]
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    dali = next(f"{name} {version}" for name, version in versions.items() if "dali" in name)
+    return (
+        f"{machine['cpu']}, {machine['num_cores']} cores, {gpus}; torch {versions['torch']}, {dali}, "
+        f"Pillow {versions['pillow']}, {environment['date']}"
+    )
+
+
+def with_tables(readme: str) -> str:
+    """Return the README's text with the measured tables between its markers made anew."""
+    return re.sub(
+        r"(<!-- loaders -->\n).*?(<!-- /loaders -->)",
+        lambda match: match[1] + loader_tables() + match[2],
+        readme,
+        flags=re.DOTALL,
+    )
+
+
+def _without(values: dict, name: str) -> dict:
+    return {key: value for key, value in values.items() if key != name}
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -59,18 +59,18 @@ def _epochs(fold: Fold, spec: InputSpec, num_epochs: int, seed: int) -> np.ndarr
 
 @rc_context(STYLE)
 def _draw_grid(images: np.ndarray, column_titles: list[str], row_titles: list[str], title: str) -> Figure:
-    """Draw (columns, rows, H, W) images."""
-    num_columns, num_rows = images.shape[:2]
-    figure = Figure(figsize=(1.9 * num_columns, 1.95 * num_rows + 0.5))
-    figure.suptitle(title, fontweight="bold")
-    grid = figure.subplots(num_rows, num_columns, squeeze=False)
-    for row, row_title in enumerate(row_titles):
-        for column, column_title in enumerate(column_titles):
-            axes = grid[row, column]
-            axes.imshow(images[column, row], cmap="gray", vmin=0, vmax=255)
-            axes.grid(visible=False)
-            axes.set(xticks=[], yticks=[])
-            if row == 0:
-                axes.set_title(column_title)
-        grid[row, 0].set_ylabel(row_title, fontsize=7)
+    """Draw (columns, rows, side, side) images, as one picture with titles along its edges."""
+    num_columns, num_rows, side, _ = images.shape
+    pitch = side + side // 20
+    framed = np.pad(images, ((0, 0), (0, 0), (0, pitch - side), (0, pitch - side)), constant_values=255)
+    montage = framed.transpose(1, 2, 0, 3).reshape(num_rows * pitch, num_columns * pitch)
+    figure = Figure(figsize=(1.9 * num_columns, 1.9 * num_rows))
+    axes = figure.subplots()
+    axes.imshow(montage, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(title)
+    axes.set_xticks(np.arange(num_columns) * pitch + side / 2, column_titles)
+    axes.set_yticks(np.arange(num_rows) * pitch + side / 2, row_titles, rotation=90, va="center")
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
     return figure

@@ -28,7 +28,7 @@ def demo_config(seed: int) -> TrainConfig:
     """Return the reference recipe, made to fit a few minutes on 2 cores: small images, few epochs, bfloat16."""
     return dataclasses.replace(
         reference(),
-        epochs=14,
+        epochs=18,
         batch_size=32,
         size=PACKED_SIZE,
         amp="bfloat16",

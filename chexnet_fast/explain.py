@@ -91,7 +91,7 @@ def draw_clearest(trained: TrainedRun, fold: Fold, predictions: Predictions, cou
         image_id = str(fold.table["image_id"].iloc[position])
         path = out / f"{Path(image_id).stem}-{finding}.png"
         truth = dict(zip(trained.findings, labels[position].tolist(), strict=True))
-        draw_one(trained, fold.image(position), finding, image_id, truth, None, path)
+        draw_one(trained, _sharpest(fold, position), finding, image_id, truth, None, path)
         drawn[f"{image_id}: {finding}"] = path
     return drawn
 
@@ -122,6 +122,12 @@ def draw_one(
         image_id,
     )
     save_figure(figure, path)
+
+
+def _sharpest(fold: Fold, position: int) -> Image.Image:
+    """Return the original of a packed image where it still lies where it was packed from, else the packed one."""
+    original = Path(fold.table["path"].iloc[position])
+    return _read_image(original) if original.is_file() else fold.image(position)
 
 
 def _read_image(file: Path) -> Image.Image:

@@ -1,9 +1,10 @@
 """A model's weights on disk: safetensors that know their findings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -58,6 +59,16 @@ def load_weights(model: nn.Module, path: Path, findings: Sequence[str]) -> None:
         )
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    load_tensors(model, tensors, path)
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
+    """Load tensors by name into a model, all or none.
+
+    Raises:
+        UserError: if a tensor of the model is missing, or one is left over or of another shape; names `source` and
+            each of them.
+    """
     state = model.state_dict()
     wrong = [
         *(f"{name} is missing" for name in state if name not in tensors),
@@ -69,5 +80,5 @@ def load_weights(model: nn.Module, path: Path, findings: Sequence[str]) -> None:
         ),
     ]
     if wrong:
-        raise UserError(f"{path}: not this model's weights: {'; '.join(wrong)}")
+        raise UserError(f"{source}: not this model's weights: {'; '.join(wrong)}; give those of a DenseNet-121")
     model.load_state_dict(tensors)

@@ -4,8 +4,9 @@ An augmentation is a chain of steps: an operation that `pipelines.operators` has
 here for each image from its uniform draws. So they depend on (seed, epoch, place) alone. Each step takes and yields
 8 bits, at the size that the model is to see.
 
-CheXphoto's transforms are those of Phillips et al. (2020), with the numbers of their published code. Their pixels are
-those of the original image, and are scaled to `size` as if every original measured ORIGINAL_SIZE.
+CheXphoto's transforms are those of Phillips et al. (2020), with the numbers of their published code. Their lengths are
+in pixels of the original image, and are scaled to `size` as if the shorter side of every original measured
+ORIGINAL_SIZE. Rotation and translation are uniform up to the level's reach, and keep the image's scale.
 """
 
 from collections.abc import Callable

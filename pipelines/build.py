@@ -12,7 +12,7 @@ from shards.errors import UserError
 from shards.fold import Fold, open_fold
 from shards.manifest import read_manifest
 
-LOADERS = ("dali", "pil")
+LOADERS = ("dali", "resident", "pil")
 
 
 def build_loader(
@@ -34,7 +34,8 @@ def build_loader(
     All kinds yield the same images in the same batches for the same (seed, epoch).
 
     Args:
-        kind: "dali" reads the shards; "pil" reads the original files that were packed, as reproduce-chexnet does.
+        kind: "dali" reads the shards; "resident" reads them once into the device's memory; "pil" reads the original
+            files that were packed, as reproduce-chexnet does.
         shards: the shard folder.
         fold: "train", "val" or "test".
         spec: what is done to an image.
@@ -61,6 +62,10 @@ def build_loader(
         from pipelines.pil import PilLoader
 
         return PilLoader(original_files(opened), opened.labels, opened.rows, spec, order, num_threads)
+    if kind == "resident":
+        from pipelines.resident import ResidentLoader
+
+        return ResidentLoader(opened, spec, order, torch.device(device), num_threads)
     from pipelines.dali import DaliLoader
 
     return DaliLoader(opened, spec, order, torch.device(device), num_threads)

@@ -61,12 +61,12 @@ class DaliLoader:
         self._steps = parse_augment(spec.augment, spec.size)
         self._device = device
         self._in_flight: deque[np.ndarray] = deque()
-        self._inputs: Iterator[Inputs] = iter(())
+        self._source = _Source()
         self._pipeline = _build_pipeline(
             fold,
             spec,
             self._steps,
-            lambda: next(self._inputs),
+            self._source,
             device,
             batch_size=order.batch_size,
             num_threads=num_threads,
@@ -83,13 +83,13 @@ class DaliLoader:
         """
         self._end_epoch()
         batches = list(self._order.batches(first_batch))
-        self._inputs = self._epoch_inputs(index, [places for places in batches if places.stop > places.start])
+        self._source.inputs = self._epoch_inputs(index, [places for places in batches if places.stop > places.start])
         for places in batches:
             yield self._next_batch() if places.stop > places.start else self._empty_batch()
 
     def _end_epoch(self) -> None:
         """Let DALI finish what it prefetched of an epoch that was left, and make it ready for another."""
-        self._inputs = iter(())
+        self._source.inputs = iter(())
         while self._run_pipeline() is not None:
             pass
         self._in_flight.clear()
@@ -152,6 +152,16 @@ class DaliLoader:
             except BadImageError as reason:
                 return f"{self._fold.name(position)}: {reason}; run `chexnet-fast verify` and pack again"
         return f"DALI stopped: {' '.join(str(error).split())}"
+
+
+class _Source:
+    """What DALI calls for its next inputs. It knows no loader, so that a loader that goes takes its pipeline along."""
+
+    def __init__(self) -> None:
+        self.inputs: Iterator[Inputs] = iter(())
+
+    def __call__(self) -> Inputs:
+        return next(self.inputs)
 
 
 def _build_pipeline(

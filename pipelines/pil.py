@@ -61,7 +61,6 @@ class PilLoader:
             batch_sampler=draws,
             num_workers=self._num_workers,
             collate_fn=self._stack,
-            persistent_workers=False,
         )
         for places, images in zip(batches, loaded, strict=True):
             positions = permutation[places]

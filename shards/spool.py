@@ -134,9 +134,10 @@ def read_images(archive: str) -> Iterator[tuple[str, bytes]]:
     try:
         with _open(archive) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=BUFFER_BYTES) as tar:
             for member in tar:
-                file = tar.extractfile(member) if is_image(member.name) else None
-                if file:
-                    yield member.name, file.read(MAX_BYTES + 1)
+                if is_image(member.name) and not member.isdir():
+                    # A link to another member has no bytes in a stream: it is rejected as an empty file.
+                    file = tar.extractfile(member) if member.isfile() else None
+                    yield member.name, file.read(MAX_BYTES + 1) if file else b""
                     last = member.name
             while stream.read(BUFFER_BYTES):
                 continue  # to the end, where gzip's checksum stands

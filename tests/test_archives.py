@@ -127,6 +127,18 @@ def test_one_image_in_two_places_is_named(tiny: tuple[Path, Path, Path], tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_in_an_archive_is_rejected(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, labels, _ = tiny
+    with tarfile.open(tmp_path / "links.tar.gz", "w:gz") as archive:
+        for file in sorted(images.iterdir())[1:]:
+            archive.add(file, f"images/{file.name}")
+        link = tarfile.TarInfo(f"images/{image_name(1, 0)}")
+        link.type, link.linkname = tarfile.LNKTYPE, f"images/{image_name(1, 1)}"
+        archive.addfile(link)
+    with pytest.raises(UserError, match=f"1 bad image.*{image_name(1, 0)}: empty file"):
+        pack_tiny(tmp_path / "out", tmp_path / "links.tar.gz", labels)
+
+
 def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 

@@ -35,9 +35,7 @@ def packed(tmp_path_factory) -> dict[str, Path]:
 
 def epoch_of(loader, index: int = 0, first_batch: int = 0):
     """All of an epoch's images, labels and rows, copied out of the loader's memory."""
-    batches = [
-        (batch.images.clone(), batch.labels.clone(), batch.rows) for batch in loader.epoch(index, first_batch)
-    ]
+    batches = [(batch.images.clone(), batch.labels.clone(), batch.rows) for batch in loader.epoch(index, first_batch)]
     images, labels, rows = zip(*batches, strict=True)
     return torch.cat(images), torch.cat(labels), np.concatenate(rows)
 
@@ -48,25 +46,27 @@ def assert_equal_epochs(one, other):
     assert np.array_equal(one[2], other[2])
 
 
+@pytest.mark.parametrize("kind", ["dali", "resident"])
 @pytest.mark.parametrize("codec", ["raw", "png"])
-def test_dali_and_the_pil_reference_yield_the_same_bits(packed, codec):
-    kinds = [
+def test_loaders_yield_the_pil_references_bits(packed, codec, kind):
+    loader, reference = (
         build_loader(kind, packed[codec], "train", FLIPPED, 8, seed=5, shuffle=True, num_threads=2)
-        for kind in ("dali", "pil")
-    ]
-    for epoch in (0, 3):
-        assert_equal_epochs(*(epoch_of(loader, epoch) for loader in kinds))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_normalised_batches_agree_with_the_reference_to_rounding(packed, channels):
-    spec = InputSpec(SIZE, channels, "float32", flip=0.5)
-    dali, pil = (
-        epoch_of(build_loader(kind, packed["raw"], "train", spec, 8, seed=5, shuffle=True, num_threads=1))
-        for kind in ("dali", "pil")
+        for kind in (kind, "pil")
     )
-    assert dali[0].shape == pil[0].shape == (len(dali[2]), channels, SIZE, SIZE)
-    torch.testing.assert_close(dali[0], pil[0], rtol=0, atol=1e-6)
+    for epoch in (0, 3):
+        assert_equal_epochs(epoch_of(loader, epoch), epoch_of(reference, epoch))
+
+
+@pytest.mark.parametrize("kind", ["dali", "resident"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_batches_agree_with_the_reference_to_rounding(packed, channels, kind):
+    spec = InputSpec(SIZE, channels, "float32", flip=0.5)
+    images, reference = (
+        epoch_of(build_loader(kind, packed["raw"], "train", spec, 8, seed=5, shuffle=True, num_threads=1))[0]
+        for kind in (kind, "pil")
+    )
+    assert images.shape[1:] == (channels, SIZE, SIZE)
+    torch.testing.assert_close(images, reference, rtol=0, atol=1e-6)
 
 
 def test_a_jpeg_is_decoded_as_pillow_decodes_it(packed):
@@ -87,7 +87,7 @@ def test_evaluation_yields_the_fold_in_table_order_with_its_labels(packed):
         assert np.array_equal(image[0].numpy(), expected[..., 0])
 
 
-@pytest.mark.parametrize("kind", ["dali", "pil"])
+@pytest.mark.parametrize("kind", ["dali", "resident", "pil"])
 def test_batches_are_channels_last_and_the_last_one_is_short(packed, kind):
     batches = list(build_loader(kind, packed["raw"], "train", FLIPPED, 12, num_threads=1).epoch(0))
     num_images = read_manifest(packed["raw"]).counts["train"]
@@ -118,9 +118,7 @@ def test_an_epoch_can_be_entered_at_any_batch_whatever_came_before(packed, codec
 @given(batch_size=st.integers(1, 12), num_ranks=st.integers(1, 8), shuffle=st.booleans(), epoch=st.integers(0, 9))
 def test_ranks_share_an_epoch_exactly(packed, batch_size, num_ranks, shuffle, epoch):
     ranks = [
-        build_loader(
-            "dali", packed["raw"], "val", FLIPPED, batch_size, shuffle=shuffle, rank=rank, num_ranks=num_ranks
-        )
+        build_loader("dali", packed["raw"], "val", FLIPPED, batch_size, shuffle=shuffle, rank=rank, num_ranks=num_ranks)
         for rank in range(num_ranks)
     ]
     fold = open_fold(packed["raw"], read_manifest(packed["raw"]), "val")
@@ -162,8 +160,14 @@ def test_a_missing_original_is_named_by_the_pil_loader(packed, tmp_path):
         build_loader("pil", tmp_path / "shards", "test", InputSpec(SIZE), 2)
 
 
+def test_a_fold_that_does_not_fit_into_memory_is_refused_with_the_numbers(packed, monkeypatch):
+    monkeypatch.setattr("pipelines.resident._available_memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"28 images of 24 x 24 pixels take 16,128 bytes, cpu memory has 1,000"):
+        build_loader("resident", packed["raw"], "train", FLIPPED, 8)
+
+
 def test_an_unknown_loader_and_an_empty_fold_are_named(packed):
-    with pytest.raises(UserError, match="--loader numpy: choose one of dali, pil"):
+    with pytest.raises(UserError, match="--loader numpy: choose one of dali, resident, pil"):
         build_loader("numpy", packed["raw"], "train", FLIPPED, 8)
     with pytest.raises(UserError, match="fold 'holdout'"):
         build_loader("dali", packed["raw"], "holdout", FLIPPED, 8)

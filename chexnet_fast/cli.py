@@ -25,6 +25,7 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     """Return all commands, in the order in which a user meets them; train's options default to the recipe's values."""
     bench = SubcommandApp()
     bench.command(commands_bench.loaders)
+    bench.command(commands_bench.pack)
     app = SubcommandApp()
     app.command(commands_model.demo)
     app.command(commands_data.phantom)

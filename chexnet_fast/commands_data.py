@@ -1,13 +1,21 @@
 """The commands that make and look at data. Heavy imports stay inside, so that --help answers at once."""
 
+import tempfile
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
 
-def phantom(out: Positional[Path], images: int, size: int = 1024, seed: int = 0, enrich: float = 1.0) -> None:
-    """Write a synthetic data set in NIH's layout and file formats.
+def phantom(
+    out: Positional[Path],
+    images: int,
+    size: int = 1024,
+    seed: int = 0,
+    enrich: float = 1.0,
+    layout: Literal["nih", "kaggle", "archives", "nih-224", "chexpert", "chexphoto"] = "nih",
+) -> None:
+    """Write a synthetic data set in the file formats of NIH, or of another publisher.
 
     Example: chexnet-fast phantom build/phantom --images 100
 
@@ -17,10 +25,18 @@ def phantom(out: Positional[Path], images: int, size: int = 1024, seed: int = 0,
         size: side of the square images in pixels.
         seed: fixes every byte.
         enrich: how many times as common as at NIH the findings are.
+        layout: folders and tables as published by NIH (as PNG files, as twelve archives, or resized to 224 pixels), by
+            Kaggle, or as CheXpert or CheXphoto.
     """
     from shards.datasets.phantom import write_phantoms
+    from shards.datasets.phantom_layouts import write_layout
 
-    write_phantoms(out, images, size, seed, enrich)
+    if layout == "nih":
+        write_phantoms(out, images, size, seed, enrich)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        write_phantoms(Path(scratch), images, size, seed, enrich)
+        write_layout(Path(scratch), out, layout)
 
 
 def download(out: Positional[Path], parallel: int = 3) -> None:
@@ -42,12 +58,14 @@ def pack(
     images: tuple[Path, ...],
     labels: Path,
     split: tuple[str, ...] = (),
-    dataset: Literal["nih"] = "nih",
+    dataset: Literal["auto", "nih", "chexpert", "chexphoto"] = "auto",
     size: int | Literal["original"] = 224,
     codec: Literal["raw", "png", "jpeg"] = "raw",
     quality: int = 95,
     seed: int = 0,
+    views: Literal["frontal", "both"] = "frontal",
     workers: int | None = None,
+    dask: str | None = None,
     max_rejects: int = 0,
     allow_unlabelled: bool = False,
     allow_empty_folds: bool = False,
@@ -58,16 +76,18 @@ def pack(
 
     Args:
         out: the shard folder to write; packing that was cut short goes on there.
-        images: folders that hold the image files.
-        labels: the label table.
+        images: folders of images or of archives (images_001.tar.gz), or archives.
+        labels: the label table, or the folder of CheXpert's.
         split: a file that gives each image's fold, NIH's train_val_list.txt and test_list.txt, or the word patient
             to draw folds by patient; if not given, the label table's own fold column.
-        dataset: the data set's layout.
+        dataset: the data set; auto tells it by the label table.
         size: side of the packed images in pixels, or original.
         codec: raw pixels, png (the same pixels, compressed), or jpeg.
         quality: JPEG quality, 1 to 95.
         seed: fixes the split and the order of the training images.
+        views: frontal views only, or CheXpert's lateral ones too.
         workers: processes; all cores if not given.
+        dask: address of a dask.distributed scheduler, as tcp://scheduler:8786, whose workers see the same paths.
         max_rejects: go on with up to this many images that cannot be decoded, listed in rejects.csv.
         allow_unlabelled: leave out images that have no labels.
         allow_empty_folds: pack although the split leaves a fold without images.
@@ -84,7 +104,9 @@ def pack(
         codec=codec,
         quality=quality,
         seed=seed,
+        views=views,
         num_workers=workers,
+        dask=dask,
         max_rejects=max_rejects,
         allow_unlabelled=allow_unlabelled,
         allow_empty_folds=allow_empty_folds,

@@ -76,6 +76,7 @@ def test_training_leaves_its_config_its_log_and_both_checkpoints(way):
         "last.safetensors",
         "state.pt",
         "tensorboard",
+        "train_patients.txt",
     }
     log = pd.read_csv(way / "run" / "log_train.csv")
     assert list(log.columns) == ["epoch", "train_loss", "val_loss", "val_auc", "lr", "images_per_second", "data_wait"]
@@ -152,6 +153,7 @@ def test_help_is_quick_and_every_command_shows_an_example():
         ["heatmap"],
         ["plot"],
         ["bench", "loaders"],
+        ["bench", "pack"],
     ):
         shown = subprocess.run([*chexnet_fast, *command, "--help"], check=True, capture_output=True, text=True).stdout
         assert f"Example: chexnet-fast {' '.join(command)}" in shown

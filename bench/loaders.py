@@ -1,97 +1,117 @@
-"""How many images per second each loader puts into torch's hands, beside the reference."""
+"""How many images per second each loader puts into torch's hands, beside the reference and the limit, in one run."""
 
-import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
-from bench.measure import Rate, Stream, measure_rates
+from bench.cases import Case, Setting, limit_cases, originals_cases, resident_cases, shard_cases
+from bench.loader_report import write_loader_report
+from bench.measure import Rate, measure_rates
+from bench.peers import load_peers, peer_cases, peer_versions
+from bench.rows import Row
 from chexnet_fast.environment import describe_environment
-from pipelines.batch import Loader
-from pipelines.dali import DaliLoader
-from pipelines.order import EpochOrder
-from pipelines.pil import PilLoader
-from pipelines.spec import InputSpec
 from shards.errors import UserError
 from shards.fold import Fold, open_fold
 from shards.manifest import read_manifest
 
-BATCH_SIZE = 64
-EPOCH_IMAGES = 400_000
-"""Images in a measured epoch, the fold's repeated: so many that none ends within a round."""
 NUM_ROUNDS = 5
 SECONDS = 3.0
 """The least time that a loader is timed for in a round."""
-REFERENCE = "PIL DataLoader, originals"
+DEFAULT_SIZE = 224
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the loader report: a loader, what it yields, its rate, and the ratio to the reference's rate."""
+def bench_loaders(
+    images: Path,
+    shards: Sequence[Path],
+    out: Path,
+    *,
+    num_workers: int,
+    device: str = "cpu",
+    size: int | None = None,
+    peers: bool = False,
+) -> list[Row]:
+    """Measure the ladder: originals with Pillow, shards with Pillow, with DALI, resident, and a copy of memory.
 
-    loader: str
-    channels: int
-    dtype: str
-    rate: Rate
-    ratio: float
-
-
-def bench_loaders(images: Path, shards: Path, out: Path, num_workers: int, device: str) -> list[Row]:
-    """Measure the PIL reference on originals, and DALI on the same images packed, in one run.
+    All cases have the same images and the same size of output, and are measured in turn, NUM_ROUNDS times; the files
+    are read once before, so that they lie in the page cache.
 
     Args:
         images: the folder of the original files.
-        shards: the shard folder that holds the same images.
-        out: where loaders.jsonl and loaders.md are written.
-        num_workers: worker processes of the reference, threads of DALI.
-        device: "cpu" or "cuda", for DALI.
+        shards: folders that hold the same training images, packed in different ways; the resident loader reads the
+            first.
+        out: the folder for loaders.jsonl, loaders.md, loaders.png and loaders.html.
+        num_workers: worker processes of DataLoaders, threads of DALI.
+        device: "cpu" or "cuda": where DALI works, and where every batch must arrive.
+        size: side of the output in pixels; None takes the first shards' (224 if they have the original one).
+        peers: measure other libraries' loaders too, on every shard folder that they can read the codec of.
 
     Returns:
-        One row per loader and output; the reference first, with ratio 1.
+        One row per case; the reference first, with ratio 1. A peer that is not installed has a row that says so.
+
+    Raises:
+        UserError: if an original is missing, or the shard folders do not hold the same training images.
     """
-    fold = open_fold(shards, read_manifest(shards), "train")
-    files = _originals(images, fold)
-    positions = np.arange(EPOCH_IMAGES) % len(fold)
-    fold, files = fold.take(positions), [files[position] for position in positions]
-    order = EpochOrder(EPOCH_IMAGES, BATCH_SIZE)
-    codec = f"{fold.manifest.codec} {fold.manifest.size or 'original'}"
-    size = 224 if fold.manifest.size is None else fold.manifest.size
-    reference_spec = InputSpec(size, channels=3, dtype="float32", flip=0.5)
-    loaders: dict[tuple[str, InputSpec], Loader] = {
-        (REFERENCE, reference_spec): PilLoader(files, fold.labels, fold.rows, reference_spec, order, num_workers)
-    }
-    for channels, dtype in [(3, "float32"), (1, "float32"), (1, "uint8")]:
-        spec = InputSpec(size, channels, dtype, flip=0.5)
-        name = f"DALI {device}, {codec} shards"
-        loaders[name, spec] = DaliLoader(fold, spec, order, torch.device(device), num_workers)
-    rates = measure_rates(
-        {str(index): _stream(loader) for index, loader in enumerate(loaders.values())}, NUM_ROUNDS, SECONDS
-    )
-    reference_rate = rates["0"].median
-    rows = [
-        Row(name, spec.channels, spec.dtype, rate, rate.median / reference_rate)
-        for (name, spec), rate in zip(loaders, rates.values(), strict=True)
-    ]
-    _write_rows(rows, out)
+    folds = [open_fold(folder, read_manifest(folder), "train") for folder in shards]
+    _check_same_images(folds)
+    files = _originals(images, folds[0])
+    _warm_page_cache(files, folds)
+    setting = Setting(size or folds[0].manifest.size or DEFAULT_SIZE, torch.device(device), num_workers)
+    out.mkdir(parents=True, exist_ok=True)
+    modules, absent = load_peers() if peers else ({}, [])
+    with TemporaryDirectory(dir=out) as formats:
+        cases = [
+            *originals_cases(files, folds[0], setting),
+            *(case for fold in folds for case in peer_cases(modules, fold, setting, Path(formats))),
+            *(case for fold in folds for case in shard_cases(fold, setting)),
+            *resident_cases(folds[0], setting),
+            *limit_cases(setting),
+        ]
+        rates = _measure(cases)
+    rows = [*_rows(cases, rates), *absent]
+    environment = {**describe_environment(), "command": shlex.join(sys.argv)}
+    environment["versions"] |= peer_versions(modules)
+    write_loader_report(rows, environment, out)
     return rows
 
 
-def format_rows(rows: list[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = ["| loader | output | img/s (95 % interval) | ratio |", "|---|---|---|---|"]
-    for row in rows:
-        output = f"{'RGB' if row.channels == 3 else 'grey'} {row.dtype}"
-        rate = f"{row.rate.median:,.0f} ({row.rate.low:,.0f} - {row.rate.high:,.0f})"
-        lines.append(f"| {row.loader} | {output} | {rate} | {row.ratio:,.1f} |")
-    return "\n".join(lines) + "\n"
+def _measure(cases: list[Case]) -> list[Rate]:
+    streams = {str(index): case.stream for index, case in enumerate(cases)}
+    return list(measure_rates(streams, NUM_ROUNDS, SECONDS).values())
 
 
-def _stream(loader: Loader) -> Stream:
-    return lambda index: (len(batch.rows) for batch in loader.epoch(index))
+def _rows(cases: list[Case], rates: list[Rate]) -> list[Row]:
+    limits = {
+        (case.channels, case.dtype): rate.median
+        for case, rate in zip(cases, rates, strict=True)
+        if case.family == "limit"
+    }
+    return [
+        Row(
+            family=case.family,
+            loader=case.loader,
+            codec=case.codec,
+            size=case.size,
+            channels=case.channels,
+            dtype=case.dtype,
+            rate=rate,
+            ratio=rate.median / rates[0].median,
+            share=rate.median / limits[case.channels, case.dtype],
+        )
+        for case, rate in zip(cases, rates, strict=True)
+    ]
+
+
+def _check_same_images(folds: list[Fold]) -> None:
+    for fold in folds[1:]:
+        if list(fold.table["image_id"]) != list(folds[0].table["image_id"]):
+            raise UserError(
+                f"{fold.folder}: not the training images of {folds[0].folder}; "
+                "pack both with the same --split and --seed"
+            )
 
 
 def _originals(images: Path, fold: Fold) -> list[Path]:
@@ -102,9 +122,9 @@ def _originals(images: Path, fold: Fold) -> list[Path]:
     return files
 
 
-def _write_rows(rows: list[Row], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    environment = {**describe_environment(), "command": shlex.join(sys.argv)}
-    lines = [json.dumps({**asdict(row), "environment": environment}) + "\n" for row in rows]
-    (out / "loaders.jsonl").write_text("".join(lines), encoding="utf-8")
-    (out / "loaders.md").write_text(format_rows(rows), encoding="utf-8")
+def _warm_page_cache(files: list[Path], folds: list[Fold]) -> None:
+    for file in files:
+        file.read_bytes()
+    for fold in folds:
+        for shard in fold.manifest.fold_shards("train"):
+            (fold.folder / shard.file).read_bytes()

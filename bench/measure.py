@@ -1,5 +1,6 @@
 """Measure rates of batches fairly: warmed up, interleaved, repeated, with their spread."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def measure_rates(
     rounds: dict[str, list[float]] = {name: [] for name in streams}
     for index in range(num_rounds):
         for name, stream in streams.items():
+            gc.collect()  # what the last stream left goes here, not in a worker that is forked later
             rounds[name].append(_rate_of(stream(index), seconds, num_warmup))
     return {name: summarise(rates) for name, rates in rounds.items()}
 

@@ -1,22 +1,13 @@
 """Write the README's measured tables from bench/results: `python -m bench.readme`."""
 
-import json
 import re
 from pathlib import Path
 
-from bench.loaders import Row, format_rows
-from bench.measure import Rate
+from bench.rows import format_rows, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "bench" / "results"
-
-
-def read_rows(path: Path) -> tuple[list[Row], dict]:
-    """Read a loaders.jsonl: its rows, and the environment that they were measured in."""
-    values = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [Row(**{**_without(value, "environment"), "rate": Rate(**value["rate"])}) for value in values]
-    return rows, values[0]["environment"]
 
 
 def loader_tables() -> str:
@@ -47,10 +38,6 @@ def with_tables(readme: str) -> str:
         readme,
         flags=re.DOTALL,
     )
-
-
-def _without(values: dict, name: str) -> dict:
-    return {key: value for key, value in values.items() if key != name}
 
 
 if __name__ == "__main__":

@@ -35,10 +35,12 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     app.command(commands_data.relabel)
     app.command(commands_data.explore)
     app.command(name="train")(commands_model.train_command(recipe))
+    app.command(commands_model.import_weights)
     app.command(commands_model.evaluate)
     app.command(commands_model.score)
     app.command(commands_model.heatmap)
     app.command(commands_model.plot)
+    app.command(commands_model.export)
     app.command(bench, name="bench", help="Measure loaders and packing beside their references.")
     return app
 

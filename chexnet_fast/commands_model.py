@@ -27,6 +27,35 @@ def demo(out: Positional[Path], seed: int = 0, shuffle_labels: bool = False) -> 
     run_demo(out, seed, shuffle_labels)
 
 
+def import_weights(file: Positional[Path], run: Positional[Path], shards: Path | None = None) -> None:
+    """Turn a checkpoint of reproduce-chexnet's kind into a run folder; nothing that it pickles is executed.
+
+    Example: chexnet-fast import-weights results/checkpoint build/imported
+
+    Args:
+        file: the checkpoint, a torchvision DenseNet-121 or its state dict.
+        run: the run folder to write.
+        shards: the shards that it was trained on; if not given, NIH's shared random split, as reproduce-chexnet's.
+    """
+    from chexnet_fast.import_weights import import_weights as import_checkpoint
+
+    import_checkpoint(file, run, shards)
+
+
+def export(run: Positional[Path], out: Path) -> None:
+    """Write a run's best model as ONNX: uint8 X-rays in, probabilities out, in batches of any size.
+
+    Example: chexnet-fast export build/run --out build/run.onnx
+
+    Args:
+        run: the run folder.
+        out: the ONNX file to write.
+    """
+    from chexnet_fast.onnx_export import export_onnx
+
+    export_onnx(run, out)
+
+
 def train_command(default: TrainConfig) -> Callable[..., None]:
     """Return the train command whose options default to a recipe's values, so that its help shows them."""
 
@@ -65,7 +94,7 @@ def evaluate(
     out: Path,
     fold: FoldName = "test",
     device: Device = "cuda",
-    loader: Literal["dali", "pil"] = "dali",
+    loader: Literal["dali", "resident", "pil", "pil-shards"] = "dali",
     batch_size: int = 64,
 ) -> None:
     """Predict a fold with a run's best weights; write predictions, AUC tables, pictures and a report.
@@ -76,7 +105,7 @@ def evaluate(
         run: the run folder.
         shards: the shard folder.
         out: the folder to write.
-        fold: the fold to predict.
+        fold: the fold to predict; val and test are refused if they hold a patient that the run was trained on.
         device: where to predict.
         loader: what reads the images.
         batch_size: images in a batch.

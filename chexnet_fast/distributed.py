@@ -23,7 +23,8 @@ def process_group(device: str) -> Iterator[torch.device]:
         This rank's device.
 
     Raises:
-        UserError: if `device` is cuda and this rank has no GPU.
+        UserError: if `device` is cuda and this rank has no GPU, or another rank dies: one line instead of the traceback
+            of whatever this one was doing.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
@@ -41,6 +42,14 @@ def process_group(device: str) -> Iterator[torch.device]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield own
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo's errors have no class
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"rank {rank()} lost another rank, whose own message says why ({reason}); "
+            "start again, a training with --resume"
+        ) from error
     finally:
         dist.destroy_process_group()
 

@@ -1,5 +1,6 @@
 """Evaluate a trained run: predictions, tables, heatmaps and the report."""
 
+import sys
 from pathlib import Path
 
 from chexnet_fast import distributed
@@ -32,7 +33,8 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
         The scores on the first rank, None on the others.
 
     Raises:
-        UserError: if the run or the shards cannot be read, their findings differ, or the fold is empty.
+        UserError: if the run or the shards cannot be read, their findings differ, the fold is empty, or it is no
+            training fold and shares patients with the run's.
     """
     manifest = read_manifest(shards)
     with distributed.process_group(device) as torch_device:
@@ -43,6 +45,8 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
                 "give shards with the run's findings"
             )
         opened = open_fold(shards, manifest, fold)
+        if fold != "train":
+            check_unseen(run, trained.train_patients, set(opened.table["patient_id"]), f"{fold} fold of {shards}")
         batches = build_loader(
             loader,
             shards,
@@ -53,7 +57,7 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
             rank=distributed.rank(),
             num_ranks=distributed.num_ranks(),
         )
-        predictions = predict(trained.model, batches, opened.table, trained.findings, torch_device)
+        predictions = predict(trained.scorer(), batches, opened.table, trained.findings, torch_device)
         if distributed.rank() != 0:
             return None
         out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +65,27 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
         scores = write_scores(predictions, opened.table["patient_id"].to_numpy(), out)
         heatmaps = draw_clearest(trained, opened, predictions, NUM_HEATMAPS, out / "heatmaps")
         table = read_table(shards / manifest.table, manifest.findings)
-        log = read_train_log(RunDir(run).log)
+        log = read_train_log(RunDir(run).log) if RunDir(run).log.exists() else None
         write_report(out, scores, fold, table, trained.description, log, heatmaps)
         return scores
+
+
+def check_unseen(run: Path, train_patients: frozenset[str] | None, patients: set[str], fold: str) -> None:
+    """Make sure that a run was trained on none of a fold's patients, or warn that nobody knows.
+
+    Raises:
+        UserError: if it was trained on some; names their number and the first.
+    """
+    if train_patients is None:
+        if distributed.rank() == 0:
+            print(
+                f"chexnet-fast: {run} does not know its training patients: make sure that none is in the {fold}",
+                file=sys.stderr,
+            )
+        return
+    seen = sorted(patients & train_patients)
+    if seen:
+        raise UserError(
+            f"{run}: was trained on {len(seen):,} of the {len(patients):,} patients of the {fold} "
+            f"({', '.join(seen[:3])} ...); give shards packed with the split that the run was trained on"
+        )

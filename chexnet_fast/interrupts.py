@@ -36,9 +36,11 @@ def listen() -> Iterator[Interrupts]:
             signal.signal(number, handler)
 
 
-def resume_command() -> str:
-    """Return this process's command with --resume."""
+def resume_hint() -> str:
+    """Say how to go on: with the train command and --resume; other commands that train, as the demo, start anew."""
+    if sys.argv[1:2] != ["train"]:
+        return "start again in another folder, as only `chexnet-fast train` goes on"
     num_ranks = distributed.num_local_ranks()
     start = f"torchrun --nproc-per-node {num_ranks} -m chexnet_fast" if num_ranks > 1 else "chexnet-fast"
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return f"{start} {shlex.join([*arguments, '--resume'])}"
+    return f"go on with: {start} {shlex.join([*arguments, '--resume'])}"

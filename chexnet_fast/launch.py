@@ -4,6 +4,7 @@ One process: `chexnet-fast train build/nih build/run`.
 Eight GPUs: `torchrun --nproc-per-node 8 -m chexnet_fast train build/nih build/run`.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import torch
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.model import SMALLEST_INPUT, build_model
-from chexnet_fast.rundir import RunDir, check_run, describe_run, start_run
+from chexnet_fast.rundir import RunDir, check_run, describe_data, describe_run, start_run
 from chexnet_fast.trainer import train
 from pipelines.build import build_loader
 from pipelines.spec import InputSpec
+from shards.datasets.registry import DATASETS
 from shards.errors import UserError
+from shards.fold import read_packed_table
 from shards.manifest import read_manifest
-from shards.table import read_table
+from shards.policy import parse_policy
 
 
 def run_training(
@@ -48,7 +51,8 @@ def run_training(
         SystemExit: with status 128 + signal after SIGTERM or SIGINT, when the state is safe.
     """
     manifest = read_manifest(shards)
-    table = read_table(shards / manifest.table, manifest.findings)
+    table = read_packed_table(shards, manifest)
+    policy = parse_policy(config.uncertain, config.blank or DATASETS[manifest.dataset].policy.blank, manifest.findings)
     size = config.size or manifest.size
     if size is None:
         raise UserError(f"{shards}: images have their original sizes; give --size")
@@ -58,18 +62,21 @@ def run_training(
         num_ranks = distributed.num_ranks()
         if config.batch_size % num_ranks:
             raise UserError(f"--batch-size {config.batch_size} cannot be shared by {num_ranks} ranks; take a multiple")
-        description = describe_run(config, size, shards, manifest, table)
+        data = describe_data(shards, manifest, table, policy, size)
+        description = describe_run(dataclasses.asdict(config), manifest.findings, data)
         if distributed.rank() == 0:
             check_run(run, description, resume)
         begun = RunDir(run).state.exists()
         torch.manual_seed(config.seed)
+        torch.backends.cudnn.benchmark = True
         model = build_model(manifest.findings, pretrained and not begun, None if begun else weights)
+        specs = {"train": InputSpec(size, flip=config.flip, augment=config.augment), "val": InputSpec(size)}
         train_loader, val_loader = (
             build_loader(
                 config.loader,
                 shards,
                 fold,
-                InputSpec(size=size, flip=config.flip if fold == "train" else 0),
+                spec,
                 config.batch_size // num_ranks,
                 seed=config.seed,
                 shuffle=fold == "train",
@@ -77,12 +84,13 @@ def run_training(
                 rank=distributed.rank(),
                 num_ranks=num_ranks,
                 num_threads=config.num_threads or num_cores_per_rank(),
+                policy=policy,
             )
-            for fold in ("train", "val")
+            for fold, spec in specs.items()
         )
         val_table = table[table["fold"] == "val"]
         if distributed.rank() == 0:
-            start_run(run, description)
+            start_run(run, description, table.loc[table["fold"] == "train", "patient_id"])
         train(config, model, train_loader, val_loader, val_table, manifest.findings, RunDir(run), device)
 
 

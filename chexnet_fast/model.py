@@ -60,6 +60,22 @@ class ChexNet(nn.Module):
         return self.backbone.forward_head(self.features(images))
 
 
+class FlipAveraged(nn.Module):
+    """Average a model's logits over each image and its mirror image.
+
+    Args:
+        model: takes (B, C, H, W) images and returns (B, F) logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the logits of the images and of the images flipped left to right, (B, F)."""
+        return (self.model(images) + self.model(images.flip(3))) / 2
+
+
 def build_model(findings: Sequence[str], pretrained: bool, weights: Path | None = None) -> ChexNet:
     """Build the model with its first weights.
 

@@ -45,7 +45,7 @@ def predict_logits(
     hidden = None if distributed.rank() == 0 else True
     for batch in tqdm(loader.epoch(0), "predict", loader.num_batches, leave=False, disable=hidden):
         with torch.autocast(device.type, amp_dtype, enabled=amp_dtype != torch.float32):
-            logits = model(batch.images.to(device, non_blocking=True))
+            logits = model(batch.to(device).images)
         parts.append((batch.rows, logits.float(), batch.labels))
         after_batch()
     own_rows, own_logits, own_labels = zip(*parts, strict=True)

@@ -32,14 +32,17 @@ class Progress:
         """The mean loss of the current epoch's known labels so far; 0 if there are none."""
         return self.loss_sum / max(self.num_known, 1)
 
-    def log_row(self, num_images: int, val_loss: float, val_auc: float) -> dict[str, float]:
-        """Return the current epoch's row of log_train.csv, after training on all of its `num_images` images."""
+    def log_row(self, num_images: int, val_loss: float, val_auc: float, lr: float) -> dict[str, float]:
+        """Return the current epoch's row of log_train.csv, after training on all of its `num_images` images.
+
+        `lr` is the learning rate of its last step.
+        """
         return {
             "epoch": self.epoch,
             "train_loss": self.train_loss,
             "val_loss": val_loss,
             "val_auc": val_auc,
-            "lr": self.plateau.lr,
+            "lr": lr,
             "images_per_second": num_images / self.seconds,
             "data_wait": self.wait_seconds / self.seconds,
         }

@@ -40,6 +40,26 @@ REPRODUCE_CHEXNET = {
 }
 """Zech, reproduce-chexnet, README: the model retrained in 2022, on the shared random split's test fold."""
 
+REPRODUCE_CHEXNET_POSITIVES = {
+    "Atelectasis": 7_996,
+    "Cardiomegaly": 1_950,
+    "Effusion": 9_261,
+    "Infiltration": 13_914,
+    "Mass": 3_988,
+    "Nodule": 4_375,
+    "Pneumonia": 978,
+    "Pneumothorax": 3_705,
+    "Consolidation": 3_263,
+    "Edema": 1_690,
+    "Emphysema": 1_799,
+    "Fibrosis": 1_158,
+    "Pleural_Thickening": 2_279,
+    "Hernia": 144,
+}
+"""Positive images of the shared random split's training fold, counted in NIH's labels of 2017."""
+REPRODUCE_CHEXNET_IMAGES = 78_468
+"""All images of that fold."""
+
 
 def comparison_table(aucs: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
     """Set a run's AUCs beside reproduce-chexnet's and the CheXNet paper's.

@@ -32,7 +32,7 @@ def write_report(
     fold: str,
     table: pd.DataFrame,
     description: Mapping[str, Any],
-    log: pd.DataFrame,
+    log: pd.DataFrame | None,
     heatmaps: Mapping[str, Path],
 ) -> Path:
     """Write report.html, and the pictures drawn for it, to an evaluation's folder.
@@ -46,16 +46,19 @@ def write_report(
         fold: the fold that was predicted.
         table: the study table, all folds.
         description: the run's config.json: `config`, `findings`, `data`, `command` and `environment`.
-        log: the run's training log.
+        log: the run's training log; None for imported weights.
         heatmaps: PNG files by caption, drawn in this order.
 
     Returns:
         The path of report.html.
     """
     save_figure(plot_aucs(_auc_series(scores.comparison)), evaluation / "aucs.png")
-    save_figure(plot_runs({"this run": log}), evaluation / "curves.png")
     save_figure(plot_class_histogram(table, description["findings"]), evaluation / "classes.png")
-    pictures = {name: data_uri(evaluation / f"{name}.png") for name in ("aucs", "roc", "curves", "classes")}
+    drawn = ["aucs", "roc", "classes"]
+    if log is not None:
+        save_figure(plot_runs({"this run": log}), evaluation / "curves.png")
+        drawn.append("curves")
+    pictures = {name: data_uri(evaluation / f"{name}.png") for name in drawn}
     path = evaluation / "report.html"
     write_page(
         path,
@@ -79,21 +82,25 @@ def write_report(
     return path
 
 
-def headline(comparison: pd.DataFrame, fold: str, table: pd.DataFrame, log: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def headline(
+    comparison: pd.DataFrame, fold: str, table: pd.DataFrame, log: pd.DataFrame | None
+) -> dict[str, tuple[str, str]]:
     """Return the page's first figures: by name, a value and a line that explains it."""
     mean = comparison_text(comparison[comparison["finding"] == MEAN]).iloc[0]
     predicted = table[table["fold"] == fold]
     num_images = {name: int((table["fold"] == name).sum()) for name in FOLDS}
-    best = log["epoch"].iloc[log["val_loss"].argmin()]
     figures = {
         "Mean AUC": (mean[COMPARISON_HEADINGS["auc"]], f"95 % interval {mean[COMPARISON_HEADINGS['interval']]}"),
         "Images predicted": (
             f"{len(predicted):,}",
             f"{predicted['patient_id'].nunique():,} patients, {fold} fold",
         ),
-        "Images trained on": (f"{num_images['train']:,}", f"and {num_images['val']:,} to validate"),
-        "Epochs": (f"{len(log)}", f"lowest validation loss after epoch {best}"),
     }
+    if log is None:
+        return figures
+    best = log["epoch"].iloc[log["val_loss"].argmin()]
+    figures["Images trained on"] = (f"{num_images['train']:,}", f"and {num_images['val']:,} to validate")
+    figures["Epochs"] = (f"{len(log)}", f"lowest validation loss after epoch {best}")
     if "images_per_second" in log:
         seconds = (num_images["train"] / log["images_per_second"]).sum()
         speed = log["images_per_second"].median()

@@ -1,24 +1,25 @@
 """The folder of a training run: what lies where, what the run was, and where it stands."""
 
-import dataclasses
 import io
 import json
+import math
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from chexnet_fast.config import TrainConfig
 from chexnet_fast.environment import describe_environment
 from chexnet_fast.trainlog import LOG_COLUMNS
 from shards.errors import UserError
 from shards.files import whole_file
 from shards.manifest import Manifest
+from shards.policy import LabelPolicy, apply_policy
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class RunDir:
     def config(self) -> Path:
         """The complete config, the data, the command, versions and machine."""
         return self.path / "config.json"
+
+    @property
+    def train_patients(self) -> Path:
+        """The patients of the training fold, one a line, sorted; not there if they are unknown, as in an import."""
+        return self.path / "train_patients.txt"
 
     @property
     def log(self) -> Path:
@@ -58,31 +64,47 @@ class RunDir:
         return self.path / "tensorboard"
 
 
-def describe_run(
-    config: TrainConfig, size: int, shards: Path, manifest: Manifest, table: pd.DataFrame
-) -> dict[str, Any]:
+def describe_run(config: Mapping[str, Any], findings: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what config.json holds: the config, the data, the command, and what it runs on.
 
     Args:
-        config: the complete config.
-        size: the side of the model's input, in pixels.
-        shards: the shard folder.
-        manifest: its manifest.
-        table: its study table; each finding's share of positives in the training fold is kept, for the heatmaps.
+        config: the settings that made the weights.
+        findings: what the model predicts, in the order of its logits.
+        data: as describe_data returns.
     """
-    prevalence = table.loc[table["fold"] == "train", list(manifest.findings)].mean()
     return {
-        "config": dataclasses.asdict(config),
-        "findings": list(manifest.findings),
-        "data": {
-            "shards": str(shards),
-            "dataset": manifest.dataset,
-            "table_sha256": manifest.table_sha256,
-            "size": size,
-            "prevalence": {finding: float(share) for finding, share in prevalence.items()},
-        },
+        "config": {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()},
+        "findings": list(findings),
+        "data": dict(data),
         "command": sys.argv,
         "environment": describe_environment(),
+    }
+
+
+def describe_data(
+    shards: Path, manifest: Manifest, table: pd.DataFrame, policy: LabelPolicy, size: int
+) -> dict[str, Any]:
+    """Return config.json's `data`.
+
+    Args:
+        shards: the shard folder.
+        manifest: its manifest.
+        table: its study table; each finding's share of positives among the known labels of the training fold is kept
+            for the heatmaps, null where none is known.
+        policy: what uncertain and blank labels count as.
+        size: the side of the model's input, in pixels.
+    """
+    source = table.loc[table["fold"] == "train", list(manifest.findings)].to_numpy(np.float32)
+    labels = pd.DataFrame(apply_policy(source, manifest.findings, policy), columns=list(manifest.findings))
+    return {
+        "shards": str(shards),
+        "dataset": manifest.dataset,
+        "table_sha256": manifest.table_sha256,
+        "size": size,
+        "prevalence": {
+            finding: None if math.isnan(share) else float(share)
+            for finding, share in labels.astype(np.float64).mean().items()
+        },
     }
 
 
@@ -110,8 +132,13 @@ def check_run(path: Path, description: dict[str, Any], resume: bool) -> None:
         raise UserError(f"{path}: holds a run of another config ({'; '.join(differences)}); give another folder")
 
 
-def start_run(path: Path, description: dict[str, Any]) -> None:
-    """Make a run's folder and write its config.json; a resumed run keeps the first one.
+def start_run(path: Path, description: dict[str, Any], train_patients: Iterable[str] | None) -> None:
+    """Make a run's folder and write its train_patients.txt and config.json; a resumed run keeps the first ones.
+
+    Args:
+        path: the folder.
+        description: what config.json is to hold.
+        train_patients: the patients of the training fold, possibly several times each; None if they are unknown.
 
     Raises:
         UserError: if the folder cannot be made or written.
@@ -123,8 +150,11 @@ def start_run(path: Path, description: dict[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give another run folder") from error
+    if train_patients is not None:
+        with whole_file(run.train_patients) as temporary:
+            temporary.write_text("".join(f"{patient}\n" for patient in sorted(set(train_patients))), encoding="utf-8")
     with whole_file(run.config) as temporary:
-        temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(description, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -142,6 +172,12 @@ def read_description(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a run's config ({error}); train again into another folder") from error
     return description
+
+
+def read_train_patients(path: Path) -> frozenset[str] | None:
+    """Return the patients of a run's training fold, or None if the run does not know them."""
+    file = RunDir(path).train_patients
+    return frozenset(file.read_text(encoding="utf-8").splitlines()) if file.exists() else None
 
 
 def write_log(run: RunDir, rows: Sequence[dict[str, float]]) -> None:

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
-from chexnet_fast.interrupts import Interrupts, listen, resume_command
+from chexnet_fast.interrupts import Interrupts, listen, resume_hint
 from chexnet_fast.losses import bce_sum, objective
 from chexnet_fast.metrics import auc_table, mean_auc
+from chexnet_fast.optimizer import build_optimizer, set_lr
 from chexnet_fast.predict import amp_dtype, predict_logits, to_predictions
 from chexnet_fast.progress import Progress
 from chexnet_fast.rundir import RunDir, load_state, save_state, write_log
-from chexnet_fast.schedule import Plateau
+from chexnet_fast.schedule import Plateau, step_lr
 from chexnet_fast.timing import DataWait
 from chexnet_fast.weights import save_weights
 from pipelines.batch import Batch, Loader
@@ -30,6 +31,8 @@ from shards.errors import UserError
 
 SETTLE_STEPS = 50
 """Losses stay on the device, unread, for as many steps."""
+AGREE_STEPS = 10
+"""Several ranks ask each other as often whether one was told to stop: asking takes longer than a step should wait."""
 
 
 def train(
@@ -93,6 +96,8 @@ class Training:
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)
+        if config.compile:
+            self.model.compile()
         self.config = config
         self.findings = findings
         self.run = run
@@ -134,20 +139,21 @@ class Training:
         self.settled_at = time.perf_counter()
         self.data_wait.device_is_ready()
         for batch in bar:
-            self.train_step(batch)
+            set_lr(self.optimizer, step_lr(self.config, progress.plateau, progress.num_batches, loader.num_batches))
+            self.train_step(batch.to(self.device))
             progress.num_batches += 1
             if progress.num_batches % SETTLE_STEPS == 0:
                 self.settle()
                 bar.set_postfix(loss=f"{progress.train_loss:.4f}")
                 if time.perf_counter() - self.saved_at > 60 * self.config.checkpoint_minutes:
                     self.save()
-            self.answer_interrupt()
+            if distributed.num_ranks() == 1 or progress.num_batches % AGREE_STEPS == 0:
+                self.answer_interrupt()
         self.settle()
 
     def train_step(self, batch: Batch) -> None:
-        """Move the weights by one batch, without waiting for the device."""
-        images = batch.images.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
+        """Move the weights by one batch on the device, without waiting for it."""
+        images, labels = batch.images, batch.labels
         self.data_wait.batch_arrived()
         if len(batch.rows) == 0:
             images, labels = self.blank_batch(images, labels)
@@ -229,7 +235,7 @@ class Training:
         state.pt is written last: a run that dies before it repeats what it had written, and writes the same again.
         """
         before = self.progress
-        row = before.log_row(num_images, val_loss, val_auc)
+        row = before.log_row(num_images, val_loss, val_auc, self.optimizer.param_groups[0]["lr"])
         plateau = before.plateau.after_epoch(val_loss, self.config)
         self.progress = Progress(plateau, log=[*before.log, row])
         if plateau.lr != before.plateau.lr:
@@ -265,7 +271,7 @@ class Training:
         if self.is_writer:
             where = f"epoch {self.progress.epoch}, after step {self.progress.num_batches}"
             tqdm.write(
-                f"{signal.Signals(number).name} in {where}: the state is saved. Go on with: {resume_command()}",
+                f"{signal.Signals(number).name} in {where}: the state is saved; {resume_hint()}",
                 file=sys.stderr,
             )
         raise SystemExit(128 + number)
@@ -283,10 +289,3 @@ class Training:
                     "scaler": self.scaler.state_dict(),
                 },
             )
-
-
-def build_optimizer(config: TrainConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """Return a fresh optimizer over all of the model's parameters."""
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr, config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(model.parameters(), lr, (config.momentum, 0.999), weight_decay=config.weight_decay)

@@ -11,8 +11,9 @@ from pipelines.spec import InputSpec
 from shards.errors import UserError
 from shards.fold import Fold, open_fold
 from shards.manifest import read_manifest
+from shards.policy import LabelPolicy
 
-LOADERS = ("dali", "resident", "pil")
+LOADERS = ("dali", "resident", "pil", "pil-shards")
 
 
 def build_loader(
@@ -28,6 +29,7 @@ def build_loader(
     rank: int = 0,
     num_ranks: int = 1,
     num_threads: int | None = None,
+    policy: LabelPolicy | None = None,
 ) -> Loader:
     """Build the loader of a packed fold.
 
@@ -35,17 +37,18 @@ def build_loader(
 
     Args:
         kind: "dali" reads the shards; "resident" reads them once into the device's memory; "pil" reads the original
-            files that were packed, as reproduce-chexnet does.
+            files that were packed, as reproduce-chexnet does; "pil-shards" does the same from the shards.
         shards: the shard folder.
         fold: "train", "val" or "test".
         spec: what is done to an image.
         batch_size: images in a full batch of one rank.
         seed: fixes order and draws.
         shuffle: permute each epoch; False keeps table order.
-        device: where batches are wanted; "pil" always yields them on the CPU.
+        device: where batches are wanted; "pil" and "pil-shards" always yield them on the CPU.
         rank: this process's rank, 0..num_ranks-1.
         num_ranks: processes that share the epoch.
-        num_threads: decoding threads (dali) or worker processes (pil); None takes this process's cores.
+        num_threads: decoding threads (dali) or worker processes (pil, pil-shards); None takes this process's cores.
+        policy: what uncertain and blank labels count as; None for the data set's own policy.
 
     Raises:
         UserError: if the kind is unknown, DALI is not installed, a shard is missing or damaged, an original file is
@@ -53,15 +56,16 @@ def build_loader(
     """
     if kind not in LOADERS:
         raise UserError(f"--loader {kind}: choose one of {', '.join(LOADERS)}")
-    opened = open_fold(shards, read_manifest(shards), fold)
+    opened = open_fold(shards, read_manifest(shards), fold, policy)
     order = EpochOrder(len(opened), batch_size, seed, shuffle, rank, num_ranks)
     num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
-    if kind == "pil":
+    if kind.startswith("pil"):
         if spec.augment != "none":
-            raise UserError(f"--augment {spec.augment}: the pil loader flips only; choose --loader dali")
-        from pipelines.pil import PilLoader
+            raise UserError(f"--augment {spec.augment}: the {kind} loader flips only; choose --loader dali")
+        from pipelines.pil import PilLoader, open_originals
 
-        return PilLoader(original_files(opened), opened.labels, opened.rows, spec, order, num_threads)
+        open_image = open_originals(original_files(opened)) if kind == "pil" else opened.image
+        return PilLoader(open_image, opened.labels, opened.rows, spec, order, num_threads)
     if kind == "resident":
         from pipelines.resident import ResidentLoader
 

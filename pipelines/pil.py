@@ -1,6 +1,6 @@
-"""The reference: torchvision on Pillow images from the original files, step by step as reproduce-chexnet does it."""
+"""The reference: torchvision on Pillow images, step by step as reproduce-chexnet does it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,24 @@ from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 
 Draw = tuple[int, bool]
 """An image to load: its position in the fold, and whether it is flipped."""
+OpenImage = Callable[[int], Image.Image]
+"""Open the image at a position of the fold: `Fold.image`, or an original."""
+
+
+def open_originals(files: Sequence[Path]) -> OpenImage:
+    """Return what opens the original image files of a fold, which are given in table order."""
+    return lambda position: Image.open(files[position])
 
 
 class PilLoader:
-    """Load a fold's batches from the original image files with Pillow, torchvision and a torch DataLoader.
+    """Load a fold's batches with Pillow, torchvision and a torch DataLoader, from original files or from shards.
 
     Batches lie on the CPU, whatever number of workers made them, and their memory is the caller's.
 
     Args:
-        files: the N image files of the fold, in table order.
+        open_image: opens an image.
         labels: (N, F) float32: 1 positive, 0 negative, NaN unknown.
-        rows: (N,) int32: each file's row in the study table.
+        rows: (N,) int32: each image's row in the study table.
         spec: what is done to an image.
         order: which images form which batch.
         num_workers: DataLoader worker processes; 0 loads in this process.
@@ -34,7 +41,7 @@ class PilLoader:
 
     def __init__(
         self,
-        files: Sequence[Path],
+        open_image: OpenImage,
         labels: np.ndarray,
         rows: np.ndarray,
         spec: InputSpec,
@@ -43,7 +50,7 @@ class PilLoader:
     ):
         self.num_images = order.num_images
         self.num_batches = order.num_batches
-        self._images = _Images(files, spec)
+        self._images = _Images(open_image, spec)
         self._labels = labels
         self._rows = rows
         self._spec = spec
@@ -73,19 +80,28 @@ class PilLoader:
 
 
 class _Images(Dataset[torch.Tensor]):
-    """One transformed image per draw, in reproduce-chexnet's order: RGB, flip, resize, crop, tensor, normalise."""
+    """One transformed image per draw, in reproduce-chexnet's order: convert, flip, resize, crop, tensor, normalise.
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec):
-        self._files = files
+    Three channels are made as there, by converting to RGB first; a grey image's one channel is each of those three.
+    """
+
+    def __init__(self, open_image: OpenImage, spec: InputSpec):
+        self._open_image = open_image
         self._spec = spec
+        self._mode = "RGB" if spec.channels == 3 else "L"
         self._resize = transforms.Compose([transforms.Resize(spec.size), transforms.CenterCrop(spec.size)])
-        self._normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+        self._normalise = transforms.Compose(
+            [
+                transforms.ToTensor(),
+                transforms.Normalize(IMAGENET_MEAN[: spec.channels], IMAGENET_STD[: spec.channels]),
+            ]
+        )
 
     def __getitem__(self, draw: Draw) -> torch.Tensor:
         position, flipped = draw
-        image = Image.open(self._files[position]).convert("RGB")
+        image = self._open_image(position).convert(self._mode)
         if flipped:
             image = functional.hflip(image)
         image = self._resize(image)
         pixels = functional.pil_to_tensor(image) if self._spec.dtype == "uint8" else self._normalise(image)
-        return pixels[: self._spec.channels].to(getattr(torch, self._spec.dtype))
+        return pixels.to(getattr(torch, self._spec.dtype))

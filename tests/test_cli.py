@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from tiny_nih import write_nih
+from torch import nn
+from torchvision.models import densenet121
 
 from chexnet_fast import cli
 from shards.findings import NIH_FINDINGS
@@ -152,6 +155,8 @@ def test_help_is_quick_and_every_command_shows_an_example():
         ["score"],
         ["heatmap"],
         ["plot"],
+        ["import-weights"],
+        ["export"],
         ["bench", "loaders"],
         ["bench", "pack"],
     ):
@@ -250,6 +255,31 @@ def test_other_findings_than_the_checkpoints_are_refused(way, tmp_path, capsys):
     (run_folder / "config.json").write_text(json.dumps(config))
     error = expect_error(capsys, "evaluate", run_folder, way / "shards", "--out", tmp_path / "out", "--device", "cpu")
     assert "predicts Atelectasis" in error or "predicts Hernia" in error
+
+
+def test_a_fold_with_patients_of_the_training_is_refused(way, tmp_path, capsys):
+    phantoms, shards = way / "phantoms", tmp_path / "shards"
+    images, labels = phantoms / "images", phantoms / "Data_Entry_2017_v2020.csv"
+    assert run("pack", shards, "--images", images, "--labels", labels, "--split", "patient", "--size", 64) == 0
+    error = expect_error(capsys, "evaluate", way / "run", shards, "--out", tmp_path / "out", "--device", "cpu")
+    trained_on = set((way / "run" / "train_patients.txt").read_text().split())
+    table = pd.read_csv(shards / "table.csv", dtype={"patient_id": str})
+    patients = set(table.loc[table["fold"] == "test", "patient_id"])
+    assert f"was trained on {len(trained_on & patients)} of the {len(patients)} patients of the test fold" in error
+    assert sorted(trained_on & patients)[0] in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_the_reference_is_imported_and_evaluated(way, tmp_path, capsys):
+    model = densenet121(weights=None)
+    model.classifier = nn.Sequential(nn.Linear(1024, 14), nn.Sigmoid())
+    torch.save({"model": model, "epoch": 3}, tmp_path / "checkpoint")
+    assert run("import-weights", tmp_path / "checkpoint", tmp_path / "run") == 0
+    small = tmp_path / "run" / "config.json"
+    small.write_text(small.read_text().replace('"size": 224', '"size": 64'))
+    assert run("evaluate", tmp_path / "run", way / "shards", "--out", tmp_path / "out", "--device", "cpu") == 0
+    assert "does not know its training patients" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_an_unknown_recipe_is_named(tiny, tmp_path, capsys):

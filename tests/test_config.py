@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
-from chexnet_fast.config import RECIPES, reference
+from chexnet_fast import config as config_module
+from chexnet_fast.config import RECIPES, fast, reference
+from pipelines.build import LOADERS
 from shards.errors import UserError
 
 
@@ -16,6 +18,14 @@ def test_reference_is_the_published_training() -> None:
 
 def test_recipes_carry_their_names() -> None:
     assert {name: recipe().recipe for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
+
+
+def test_fast_follows_the_linear_scaling_rule() -> None:
+    assert fast().lr / reference().lr == fast().batch_size / reference().batch_size
+
+
+def test_every_loader_can_train() -> None:
+    assert config_module.LOADERS == LOADERS
 
 
 def test_reference_3_differs_in_the_division_alone() -> None:
@@ -45,6 +55,9 @@ def test_reference_3_differs_in_the_division_alone() -> None:
         ("device", "tpu"),
         ("num_threads", 0),
         ("checkpoint_minutes", 0.0),
+        ("schedule", "linear"),
+        ("warmup_epochs", 100.0),
+        ("blank", "most"),
     ],
 )
 def test_a_bad_value_is_quoted_with_its_option(field: str, value: Any) -> None:

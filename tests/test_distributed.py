@@ -1,3 +1,5 @@
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +52,36 @@ def test_validation_over_ranks_is_that_of_one_process(two_ranks: Path) -> None:
 def test_cuda_without_a_gpu_names_the_way_out() -> None:
     with pytest.raises(UserError, match="--device cpu"), distributed.process_group("cuda"):
         pass
+
+
+DEATH_OF_A_RANK = """
+import os, signal
+from chexnet_fast import distributed
+from shards.errors import UserError
+try:
+    with distributed.process_group("cpu"):
+        distributed.largest_over_ranks(0)
+        if distributed.rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        distributed.largest_over_ranks(0)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_rank_that_dies_ends_the_others_with_one_line() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", DEATH_OF_A_RANK],
+            env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, -9]
+    assert said[0].startswith("rank 0 lost another rank") and "--resume" in said[0] and said[0].count("\n") == 1

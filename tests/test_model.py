@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from chexnet_fast.model import ChexNet, build_model
+from chexnet_fast.model import ChexNet, FlipAveraged, build_model
 from chexnet_fast.weights import load_weights, read_findings, save_weights
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD
 from shards.errors import UserError
@@ -48,6 +48,14 @@ def test_logits_follow_from_the_features_and_the_classifier(model: ChexNet) -> N
     assert features.shape == (2, 1024, 3, 3)
     assert features.min() == 0
     assert logits.shape == (2, len(FINDINGS))
+
+
+def test_flip_averaged_is_the_mean_over_mirror_images(model: ChexNet) -> None:
+    images = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        averaged = FlipAveraged(model)(images)
+        assert torch.equal(averaged, (model(images) + model(images.flip(3))) / 2)
+        assert torch.allclose(averaged, FlipAveraged(model)(images.flip(3)))
 
 
 def test_first_weights_are_a_function_of_the_seed(model: ChexNet) -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from chexnet_fast.config import TrainConfig, reference
 from chexnet_fast.rundir import (
     RunDir,
     check_run,
+    describe_data,
     describe_run,
     load_state,
     read_description,
+    read_train_patients,
     save_state,
     start_run,
     write_log,
@@ -23,6 +26,9 @@ from chexnet_fast.rundir import (
 from chexnet_fast.trainlog import LOG_COLUMNS, read_train_log
 from shards.errors import UserError
 from shards.manifest import Manifest
+from shards.policy import LabelPolicy
+
+PATIENTS = ["7", "12", "7"]
 
 
 def description(**overrides: Any) -> dict[str, Any]:
@@ -44,12 +50,14 @@ def description(**overrides: Any) -> dict[str, Any]:
         shards=(),
     )
     table = pd.DataFrame({"fold": ["train", "train", "val"], "Mass": [1, 0, 0], "Nodule": [np.nan, 1, 0]})
-    return describe_run(dataclasses.replace(reference(), **overrides), 224, Path("build/nih"), manifest, table)
+    data = describe_data(Path("build/nih"), manifest, table, LabelPolicy(), 224)
+    return describe_run(dataclasses.asdict(dataclasses.replace(reference(), **overrides)), manifest.findings, data)
 
 
 def test_config_json_gives_the_complete_config_back(tmp_path: Path) -> None:
-    start_run(tmp_path / "run", description(lr=0.02))
+    start_run(tmp_path / "run", description(lr=0.02, uncertain=("ones", "Mass=zeros")), PATIENTS)
     stored = read_description(tmp_path / "run")
+    assert stored["config"].pop("uncertain") == ["ones", "Mass=zeros"]
     assert TrainConfig(**stored["config"]) == dataclasses.replace(reference(), lr=0.02)
     assert stored["findings"] == ["Mass", "Nodule"]
     assert stored["data"]["prevalence"] == {"Mass": 0.5, "Nodule": 1.0}
@@ -58,23 +66,42 @@ def test_config_json_gives_the_complete_config_back(tmp_path: Path) -> None:
     assert stored["command"]
 
 
+def test_prevalence_follows_the_policy_and_is_null_where_nothing_is_known(tmp_path: Path) -> None:
+    table = pd.DataFrame({"fold": ["train"] * 4 + ["val"], "Mass": [1, 0, -1, np.nan, 1], "Nodule": [np.nan] * 5})
+    manifest = SimpleNamespace(findings=("Mass", "Nodule"), dataset="chexpert", table_sha256="0" * 64)
+    for policy, expected in (
+        (LabelPolicy(), {"Mass": 1 / 2, "Nodule": None}),
+        (LabelPolicy("ones"), {"Mass": 2 / 3, "Nodule": None}),
+        (LabelPolicy("ones", "zeros"), {"Mass": 2 / 4, "Nodule": 0.0}),
+    ):
+        assert describe_data(tmp_path, manifest, table, policy, 224)["prevalence"] == expected
+
+
+def test_patients_of_the_training_fold_are_kept_once_each(tmp_path: Path) -> None:
+    start_run(tmp_path / "known", description(), PATIENTS)
+    start_run(tmp_path / "unknown", description(), None)
+    assert RunDir(tmp_path / "known").train_patients.read_text() == "12\n7\n"
+    assert read_train_patients(tmp_path / "known") == {"7", "12"}
+    assert read_train_patients(tmp_path / "unknown") is None
+
+
 def test_a_run_is_not_begun_twice_without_resume(tmp_path: Path) -> None:
     check_run(tmp_path, description(), resume=False)
-    start_run(tmp_path, description())
+    start_run(tmp_path, description(), PATIENTS)
     check_run(tmp_path, description(), resume=True)
     with pytest.raises(UserError, match="--resume"):
         check_run(tmp_path, description(), resume=False)
 
 
 def test_resuming_under_another_config_says_what_differs(tmp_path: Path) -> None:
-    start_run(tmp_path, description())
+    start_run(tmp_path, description(), PATIENTS)
     with pytest.raises(UserError, match=r"lr was 0\.01, is now 0\.02; seed was 0, is now 5"):
         check_run(tmp_path, description(lr=0.02, seed=5), resume=True)
 
 
 @pytest.mark.parametrize("key", ["findings", "data"])
 def test_resuming_on_other_data_is_refused(tmp_path: Path, key: str) -> None:
-    start_run(tmp_path, description())
+    start_run(tmp_path, description(), PATIENTS)
     other = description()
     other[key] = ["Hernia"] if key == "findings" else {**other[key], "table_sha256": "1" * 64}
     with pytest.raises(UserError, match="another config"):
@@ -89,10 +116,11 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_the_first_config_json_stays(tmp_path: Path) -> None:
-    start_run(tmp_path, description())
+    start_run(tmp_path, description(), PATIENTS)
     before = json.loads((tmp_path / "config.json").read_text())
-    start_run(tmp_path, {**description(), "command": ["another"]})
+    start_run(tmp_path, {**description(), "command": ["another"]}, ["8"])
     assert json.loads((tmp_path / "config.json").read_text()) == before
+    assert read_train_patients(tmp_path) == {"7", "12"}
 
 
 def test_state_comes_back_and_nothing_else_does(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexnet_fast.config import reference
-from chexnet_fast.schedule import Plateau
+from chexnet_fast.config import fast, official, reference
+from chexnet_fast.schedule import Plateau, step_lr
 
 
 def reproduce_chexnet(losses: list[float], lr: float, num_epochs: int) -> list[tuple[int, float, int, float]]:
@@ -47,3 +48,36 @@ def test_patience_counts_epochs_since_the_best() -> None:
         plateau = plateau.after_epoch(0.2, config)
         rates.append(plateau.lr)
     assert rates == [8.0, 4.0, 4.0, 2.0, 2.0]
+
+
+def test_the_plateau_alone_gives_every_step_its_rate() -> None:
+    assert {step_lr(reference(), Plateau(0.001, epoch=3), batch, 10) for batch in range(10)} == {0.001}
+
+
+def test_warm_up_rises_linearly_to_the_rate() -> None:
+    config = dataclasses.replace(reference(), lr=8.0, warmup_epochs=0.4)
+    rates = [step_lr(config, Plateau(config.lr), batch, 10) for batch in range(6)]
+    assert rates == [2.0, 4.0, 6.0, 8.0, 8.0, 8.0]
+
+
+@given(st.integers(1, 50), st.floats(0, 4))
+def test_the_cosine_only_falls_after_the_warm_up(num_batches: int, warmup_epochs: float) -> None:
+    config = dataclasses.replace(fast(), epochs=5, warmup_epochs=warmup_epochs)
+    rates = [
+        step_lr(config, Plateau(config.lr, step // num_batches), step % num_batches, num_batches)
+        for step in range(5 * num_batches)
+    ]
+    falling = [rate for step, rate in enumerate(rates) if step >= warmup_epochs * num_batches]
+    assert falling == sorted(falling, reverse=True)
+    assert 0 < min(rates) <= max(rates) <= config.lr
+
+
+def test_half_way_the_cosine_has_half_the_rate() -> None:
+    config = dataclasses.replace(fast(), epochs=5, warmup_epochs=1.0, lr=8.0)
+    assert step_lr(config, Plateau(config.lr, 3), 0, 10) == pytest.approx(4.0)
+    assert step_lr(config, Plateau(config.lr, 4), 9, 10) < 0.02
+
+
+def test_a_cosine_is_not_divided_by_worse_epochs() -> None:
+    plateau = Plateau(official().lr).after_epoch(0.5, official()).after_epoch(0.6, official())
+    assert (plateau.lr, plateau.finished) == (official().lr, False)

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,19 +96,24 @@ def test_learns_what_can_be_learned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_in_mid_epoch_is_answered_and_resumed_to_the_same_bits(
-    uninterrupted: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    uninterrupted: RunDir,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
     def interrupt(epoch: int, batch_number: int, batch: Batch) -> Batch:
         if (epoch, batch_number) == (1, 2):
             os.kill(os.getpid(), number)
         return batch
 
+    monkeypatch.setattr(sys, "argv", ["chexnet-fast", "train", "shards", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         run(tmp_path, on_batch=interrupt)
     assert stop.value.code == 128 + number
     message = capsys.readouterr().err
     assert f"{number.name} in epoch 2, after step 3" in message
-    assert "--resume" in message
+    assert f"go on with: chexnet-fast train shards {tmp_path} --resume" in message
     trained = []
     run(tmp_path, on_batch=lambda epoch, batch_number, batch: trained.append((epoch, batch_number)) or batch)
     assert trained == [(1, 3), (1, 4), (1, 5)]
@@ -123,6 +129,21 @@ def test_death_between_checkpoints_is_resumed_to_the_same_bits(uninterrupted: Ru
     with pytest.raises(KeyError):
         run(tmp_path, on_batch=die)
     assert_same_run(uninterrupted, run(tmp_path))
+
+
+def test_warm_up_and_cosine_are_resumed_to_the_same_bits(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, schedule="cosine", warmup_epochs=0.5, optimizer="adamw", lr=1e-3)
+
+    def die(epoch: int, batch_number: int, batch: Batch) -> Batch:
+        if (epoch, batch_number) == (0, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch
+
+    with pytest.raises(SystemExit):
+        run(tmp_path / "died", config, die)
+    assert_same_run(run(tmp_path / "whole", config), run(tmp_path / "died", config))
+    rates = read_train_log(RunDir(tmp_path / "whole").log)["lr"]
+    assert 0 < rates[1] < rates[0] < 1e-3
 
 
 def test_resuming_a_finished_run_trains_no_more(uninterrupted: RunDir) -> None:

@@ -123,7 +123,10 @@ def test_heatmaps_and_curves_are_pictures(way, tmp_path):
 
 def test_bench_loaders_writes_its_rows_with_their_environment(way, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.loaders.NUM_ROUNDS", 2)
-    monkeypatch.setattr("bench.loaders.SECONDS", 0.05)
+    monkeypatch.setattr("bench.loaders.SECONDS", 0.02)
+    monkeypatch.setattr("bench.cases.EPOCH_IMAGES", 2048)
+    monkeypatch.setattr("bench.cases.RESIDENT_IMAGES", 256)
+    monkeypatch.setattr("bench.cases.LIMIT_BYTES", 1 << 20)
     assert (
         run("bench", "loaders", "--images", way / "phantoms" / "images", "--shards", way / "shards", "--out", tmp_path)
         == 0

@@ -46,7 +46,7 @@ def assert_equal_epochs(one, other):
     assert np.array_equal(one[2], other[2])
 
 
-@pytest.mark.parametrize("kind", ["dali", "resident"])
+@pytest.mark.parametrize("kind", ["dali", "resident", "pil-shards"])
 @pytest.mark.parametrize("codec", ["raw", "png"])
 def test_loaders_yield_the_pil_references_bits(packed, codec, kind):
     loader, reference = (
@@ -57,7 +57,7 @@ def test_loaders_yield_the_pil_references_bits(packed, codec, kind):
         assert_equal_epochs(epoch_of(loader, epoch), epoch_of(reference, epoch))
 
 
-@pytest.mark.parametrize("kind", ["dali", "resident"])
+@pytest.mark.parametrize("kind", ["dali", "resident", "pil-shards"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_normalised_batches_agree_with_the_reference_to_rounding(packed, channels, kind):
     spec = InputSpec(SIZE, channels, "float32", flip=0.5)
@@ -167,7 +167,7 @@ def test_a_fold_that_does_not_fit_into_memory_is_refused_with_the_numbers(packed
 
 
 def test_an_unknown_loader_and_an_empty_fold_are_named(packed):
-    with pytest.raises(UserError, match="--loader numpy: choose one of dali, resident, pil"):
+    with pytest.raises(UserError, match="--loader numpy: choose one of dali, resident, pil, pil-shards"):
         build_loader("numpy", packed["raw"], "train", FLIPPED, 8)
     with pytest.raises(UserError, match="fold 'holdout'"):
         build_loader("dali", packed["raw"], "holdout", FLIPPED, 8)

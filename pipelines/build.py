@@ -51,11 +51,13 @@ def build_loader(
         policy: what uncertain and blank labels count as; None for the data set's own policy.
 
     Raises:
-        UserError: if the kind is unknown, DALI is not installed, a shard is missing or damaged, an original file is
-            not where it was when it was packed, or "pil" is to augment.
+        UserError: if the kind is unknown, the batch size is below 1, DALI is not installed, a shard is missing or
+            damaged, an original file is not where it was when it was packed, or a pil loader is to augment.
     """
     if kind not in LOADERS:
         raise UserError(f"--loader {kind}: choose one of {', '.join(LOADERS)}")
+    if batch_size < 1:
+        raise UserError(f"--batch-size {batch_size}: give at least 1")
     opened = open_fold(shards, read_manifest(shards), fold, policy)
     order = EpochOrder(len(opened), batch_size, seed, shuffle, rank, num_ranks)
     num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads

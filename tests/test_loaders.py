@@ -169,6 +169,8 @@ def test_a_fold_that_does_not_fit_into_memory_is_refused_with_the_numbers(packed
 def test_an_unknown_loader_and_an_empty_fold_are_named(packed):
     with pytest.raises(UserError, match="--loader numpy: choose one of dali, resident, pil, pil-shards"):
         build_loader("numpy", packed["raw"], "train", FLIPPED, 8)
+    with pytest.raises(UserError, match="--batch-size 0: give at least 1"):
+        build_loader("dali", packed["raw"], "train", FLIPPED, 0)
     with pytest.raises(UserError, match="fold 'holdout'"):
         build_loader("dali", packed["raw"], "holdout", FLIPPED, 8)
 

@@ -65,8 +65,9 @@ class TrainConfig:
     bfloat16 on a GPU that has it, float16 on an older one, float32 on the CPU."""
     channels_last: bool = True
     """Keep images and weights in channels_last memory."""
-    compile: bool = False
-    """Compile the model with torch.compile: minutes at the start, for faster steps on a GPU."""
+    compile: bool = True
+    """On a GPU, compile the model and replay its steps as CUDA graphs: two minutes at the start, then steps in half the
+    time. The CPU always runs the model as it is."""
     seed: int = 0
     """Fixes the first weights, the order of the images and their augmentation."""
     loader: str = "dali"

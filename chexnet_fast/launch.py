@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from chexnet_fast import distributed
+from chexnet_fast.compiled import check_compiler
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.model import SMALLEST_INPUT, build_model
 from chexnet_fast.rundir import RunDir, check_run, describe_data, describe_run, start_run
@@ -58,6 +59,8 @@ def run_training(
         raise UserError(f"{shards}: images have their original sizes; give --size")
     if size < SMALLEST_INPUT:
         raise UserError(f"--size {size}: DenseNet-121 trains on {SMALLEST_INPUT} pixels or more; pack larger images")
+    if config.compile and config.device == "cuda":
+        check_compiler()
     with distributed.process_group(config.device) as device:
         num_ranks = distributed.num_ranks()
         if config.batch_size % num_ranks:

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from chexnet_fast import distributed
+from chexnet_fast.compiled import CompiledModel
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.interrupts import Interrupts, listen, resume_hint
 from chexnet_fast.losses import bce_sum, objective
@@ -96,8 +97,9 @@ class Training:
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)
-        if config.compile:
-            self.model.compile()
+        self.step_model = self.model
+        if config.compile and device.type == "cuda":
+            self.step_model = CompiledModel(self.model, config.batch_size // distributed.num_ranks())
         self.config = config
         self.findings = findings
         self.run = run
@@ -120,7 +122,7 @@ class Training:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
-        self.shared_model = distributed.wrap(self.model, self.device)
+        self.shared_model = distributed.wrap(self.step_model, self.device)
         if self.is_writer:
             self.curves = SummaryWriter(self.run.tensorboard, purge_step=self.progress.epoch)
 
@@ -219,7 +221,9 @@ class Training:
         """
         distributed.share_buffers(self.model)
         rows = table["row"].to_numpy(np.int32)
-        logits, labels = predict_logits(self.model, loader, rows, self.device, self.amp_dtype, self.answer_interrupt)
+        logits, labels = predict_logits(
+            self.step_model, loader, rows, self.device, self.amp_dtype, self.answer_interrupt
+        )
         loss_sum, num_known = bce_sum(logits, labels)
         val_loss = float(loss_sum / num_known)
         if not math.isfinite(val_loss):

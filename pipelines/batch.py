@@ -28,11 +28,12 @@ class Batch:
         """Return the batch on a device; the way from the CPU to a GPU leads through pinned memory, and nobody waits."""
         if device.type == self.images.device.type:
             return self
-        images, labels = (
-            (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
-            for tensor in (self.images, self.labels)
-        )
-        return Batch(images, labels, self.rows)
+        return Batch(to_device(self.images, device), to_device(self.labels, device), self.rows)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a CPU tensor on a device; the way to a GPU leads through pinned memory, so that the host need not wait."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 class Loader(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipelines.augment import Step, num_draws, parse_augment, step_inputs
-from pipelines.batch import Batch
+from pipelines.batch import Batch, to_device
 from pipelines.order import EpochOrder
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from shards.codec import BadImageError
@@ -41,8 +41,8 @@ Inputs = tuple[list[np.ndarray] | np.ndarray, ...]
 class DaliLoader:
     """Load a fold's batches with DALI.
 
-    On the CPU a batch is DALI's own memory, without a copy; on a GPU it is one copy within the device, on a stream
-    of its own. The device and the number of threads change no image's place or draw.
+    On the CPU a batch is DALI's own memory, without a copy; on a GPU it is one copy within the device, on torch's
+    current stream. The device and the number of threads change no image's place or draw.
 
     Args:
         fold: the packed fold.
@@ -71,7 +71,6 @@ class DaliLoader:
             batch_size=order.batch_size,
             num_threads=num_threads,
         )
-        self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def epoch(self, index: int, first_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `index` from `first_batch` on; see `pipelines.batch.Loader`.
@@ -113,7 +112,7 @@ class DaliLoader:
         positions = self._in_flight.popleft()
         return Batch(
             images=self._to_torch(images).permute(0, 3, 1, 2),
-            labels=torch.from_numpy(self._fold.labels[positions]).to(self._device),
+            labels=to_device(torch.from_numpy(self._fold.labels[positions]), self._device),
             rows=self._fold.rows[positions],
         )
 
@@ -129,11 +128,11 @@ class DaliLoader:
 
     def _to_torch(self, images: Any) -> torch.Tensor:
         """Return DALI's (B, H, W, C) batch as a tensor: the same memory on the CPU, a copy on a GPU."""
-        if self._copy_stream is None:
-            return torch.from_numpy(np.asarray(images.as_tensor()))
-        tensor = torch.empty(images.as_tensor().shape(), dtype=getattr(torch, self._spec.dtype), device=self._device)
-        feed_ndarray(images, tensor, cuda_stream=self._copy_stream)
-        torch.cuda.current_stream(self._device).wait_stream(self._copy_stream)
+        dense = images.as_tensor()
+        if self._device.type == "cpu":
+            return torch.from_numpy(np.asarray(dense))
+        tensor = torch.empty(dense.shape(), dtype=getattr(torch, self._spec.dtype), device=self._device)
+        feed_ndarray(dense, tensor, cuda_stream=torch.cuda.current_stream(self._device))
         return tensor
 
     def _empty_batch(self) -> Batch:

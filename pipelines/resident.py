@@ -5,11 +5,13 @@ each epoch is one permutation over all of it: 78,468 training images of 224 pixe
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from pipelines.batch import Batch
+from pipelines.batch import Batch, to_device
 from pipelines.dali import DaliLoader
 from pipelines.order import EpochOrder
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
@@ -17,9 +19,6 @@ from shards.errors import UserError
 from shards.fold import Fold
 
 READ_BATCH = 64
-CHUNK = 8
-"""Images that the CPU flips and normalises at a time: 1.6 MB as float32, so that each step finds the last one's result
-in the cache."""
 
 
 class ResidentLoader:
@@ -33,7 +32,7 @@ class ResidentLoader:
         spec: what is done to an image; its augmentation must be none but the flip.
         order: which images form which batch.
         device: where the fold lies, and the batches are made.
-        num_threads: DALI's CPU threads while the fold is read.
+        num_threads: the CPU's threads, DALI's while the fold is read.
 
     Raises:
         UserError: if the fold does not fit into the device's free memory, or the spec augments.
@@ -48,43 +47,53 @@ class ResidentLoader:
         self._order = order
         self._device = device
         self._rows = fold.rows
-        self._labels = torch.from_numpy(fold.labels).to(device)
+        self._labels = fold.labels
         self._dtype = getattr(torch, spec.dtype)
         self._mean = 255 * torch.tensor(IMAGENET_MEAN[: spec.channels], device=device)
         self._scale = 1 / (255 * torch.tensor(IMAGENET_STD[: spec.channels], device=device))
+        self._threads = ThreadPoolExecutor(num_threads)
         _check_memory(fold, spec.size, device)
         self._pixels = _read_pixels(fold, spec.size, device, num_threads)
 
     def epoch(self, index: int, first_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `index` from `first_batch` on; see `pipelines.batch.Loader`."""
         permutation = self._order.permutation(index)
-        positions = torch.from_numpy(permutation).to(self._device)
-        flips = torch.from_numpy(self._order.uniforms(index, 1)[:, 0] < self._spec.flip).to(self._device)
+        flips = self._order.uniforms(index, 1)[:, 0] < self._spec.flip
         for places in self._order.batches(first_batch):
+            positions = permutation[places]
             yield Batch(
-                images=self._images(positions[places], flips[places]),
-                labels=self._labels[positions[places]],
-                rows=self._rows[permutation[places]],
+                images=self._images(positions, flips[places]).permute(0, 3, 1, 2),
+                labels=to_device(torch.from_numpy(self._labels[positions]), self._device),
+                rows=self._rows[positions],
             )
 
-    def _images(self, positions: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
-        """Return (B, C, H, W) images in channels_last memory."""
-        size, channels = self._spec.size, self._spec.channels
-        images = torch.empty((len(positions), size, size, channels), dtype=self._dtype, device=self._device)
-        chunk = CHUNK if self._device.type == "cpu" else max(1, len(positions))
-        for start in range(0, len(positions), chunk):
-            part = slice(start, start + chunk)
-            self._fill(images[part], positions[part], flips[part])
-        return images.permute(0, 3, 1, 2)
+    def _images(self, positions: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+        """Return (B, H, W, C) images: gathered, flipped and normalised."""
+        return (self._on_gpu if self._device.type == "cuda" else self._on_cpu)(positions, flips)
 
-    def _fill(self, images: torch.Tensor, positions: torch.Tensor, flips: torch.Tensor) -> None:
-        """Gather, flip and normalise (B, H, W, C) images in place."""
-        pixels = self._pixels.index_select(0, positions)
-        flipped = flips.nonzero()[:, 0]
-        pixels.index_copy_(0, flipped, pixels.index_select(0, flipped).flip(2))
-        images.copy_(pixels[..., None])
-        if self._dtype != torch.uint8:
-            images.sub_(self._mean).mul_(self._scale)
+    def _on_gpu(self, positions: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+        """Make images of the whole batch at a time, without making the host wait for the GPU."""
+        pixels = self._pixels[to_device(torch.from_numpy(positions), self._device)]
+        is_flipped = to_device(torch.from_numpy(flips), self._device)[:, None, None]
+        pixels = torch.where(is_flipped, pixels.flip(2), pixels)[..., None]
+        if self._dtype == torch.uint8:
+            return pixels.repeat(1, 1, 1, self._spec.channels)
+        return ((pixels - self._mean) * self._scale).to(self._dtype)
+
+    def _on_cpu(self, positions: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+        """Make one image at a time in each thread, so that each step finds the last one's result in the cache."""
+        pixels, mean, scale = self._pixels.numpy(), self._mean.numpy(), self._scale.numpy()
+
+        def fill(image: np.ndarray, position: int, is_flipped: bool) -> None:
+            image[:] = pixels[position, :, :: -1 if is_flipped else 1, None]
+            if image.dtype != np.uint8:
+                image -= mean
+                image *= scale
+
+        shape = (len(positions), *pixels.shape[1:], self._spec.channels)
+        images = np.empty(shape, np.uint8 if self._dtype == torch.uint8 else np.float32)
+        list(self._threads.map(fill, images, positions.tolist(), flips.tolist()))
+        return torch.from_numpy(images).to(self._dtype)
 
 
 def _check_memory(fold: Fold, size: int, device: torch.device) -> None:

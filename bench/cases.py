@@ -17,7 +17,8 @@ from pipelines.resident import ResidentLoader
 from pipelines.spec import InputSpec
 from shards.fold import Fold
 
-BATCH_SIZE = 64
+SYNC_BATCHES = 50
+"""Batches after which a GPU is waited for, as a training loop does when it reads its losses."""
 EPOCH_IMAGES = 400_000
 """Images in a measured epoch, the fold's repeated: so many that a CPU ends none within a round."""
 RESIDENT_IMAGES = 16_384
@@ -32,11 +33,13 @@ OUTPUTS = ((3, "float32"), (1, "float32"), (1, "uint8"))
 
 @dataclass(frozen=True)
 class Setting:
-    """What all cases of a run share: the side of the output in pixels, where it must lie, workers or threads."""
+    """What all cases of a run share: the side of the output in pixels, where it must lie, workers or threads, and the
+    images in a batch."""
 
     size: int
     device: torch.device
     num_workers: int
+    batch_size: int
 
     def specs(self) -> list[InputSpec]:
         """Return the training input of each of OUTPUTS."""
@@ -62,7 +65,7 @@ class Case:
 
 def originals_cases(files: Sequence[Path], fold: Fold, setting: Setting) -> list[Case]:
     """Return the reference, and the same loader on grey pixels."""
-    repeated = _repeat(fold, EPOCH_IMAGES)
+    repeated = repeat_fold(fold, EPOCH_IMAGES)
     open_image = open_originals([files[position] for position in _positions(fold, EPOCH_IMAGES).tolist()])
     reference, grey, _ = setting.specs()
     return [
@@ -74,8 +77,8 @@ def originals_cases(files: Sequence[Path], fold: Fold, setting: Setting) -> list
 
 def shard_cases(fold: Fold, setting: Setting) -> list[Case]:
     """Return the loaders that read shards: Pillow in a torch DataLoader, and DALI."""
-    repeated = _repeat(fold, EPOCH_IMAGES)
-    order = EpochOrder(EPOCH_IMAGES, BATCH_SIZE)
+    repeated = repeat_fold(fold, EPOCH_IMAGES)
+    order = EpochOrder(EPOCH_IMAGES, setting.batch_size)
     _, grey, _ = setting.specs()
 
     def dali(spec: InputSpec) -> Stream:
@@ -90,8 +93,8 @@ def shard_cases(fold: Fold, setting: Setting) -> list[Case]:
 
 def resident_cases(fold: Fold, setting: Setting) -> list[Case]:
     """Return the loader that holds the fold in the device's memory; what it reads first does not count."""
-    repeated = _repeat(fold, RESIDENT_IMAGES)
-    order = EpochOrder(RESIDENT_IMAGES, BATCH_SIZE)
+    repeated = repeat_fold(fold, RESIDENT_IMAGES)
+    order = EpochOrder(RESIDENT_IMAGES, setting.batch_size)
 
     def resident(spec: InputSpec) -> Stream:
         return _stream(lambda: ResidentLoader(repeated, spec, order, setting.device, setting.num_workers), setting)
@@ -101,17 +104,31 @@ def resident_cases(fold: Fold, setting: Setting) -> list[Case]:
 
 
 def limit_cases(setting: Setting) -> list[Case]:
-    """Return the copying of the output's bytes within the device's memory, with all cores: no loader is faster."""
+    """Return the copying of the output's bytes to where it must lie: no loader is faster.
+
+    Within the device's memory, with all of its cores; on a GPU also from the host's pinned memory, the way of all
+    loaders but the resident one.
+    """
+    sources = {"memory copy": setting.device}
+    if setting.device.type == "cuda":
+        sources |= {"copy from the host": torch.device("cpu")}
     return [
-        Case("limit", "memory copy", None, setting.size, spec.channels, spec.dtype, _copy_stream(spec, setting.device))
+        Case("limit", name, None, setting.size, spec.channels, spec.dtype, _copy_stream(spec, source, setting))
+        for name, source in sources.items()
         for spec in setting.specs()
     ]
 
 
-def arrive(images: torch.Tensor, device: torch.device) -> int:
-    """Bring a batch to the device, wait until it is there, and return its number of images."""
+def arrive(images: torch.Tensor, number: int, device: torch.device) -> int:
+    """Bring a stream's batch to the device and return its number of images; wait for a GPU every SYNC_BATCHES.
+
+    Args:
+        images: (B, C, H, W).
+        number: of the batch in its stream.
+        device: where it must lie.
+    """
     images.to(device)
-    if device.type == "cuda":
+    if device.type == "cuda" and number % SYNC_BATCHES == SYNC_BATCHES - 1:
         torch.cuda.synchronize(device)
     return len(images)
 
@@ -121,7 +138,7 @@ def _shard_case(family: str, loader: str, fold: Fold, spec: InputSpec, stream: S
 
 
 def _pil_stream(open_image: OpenImage, fold: Fold, spec: InputSpec, setting: Setting) -> Stream:
-    order = EpochOrder(len(fold), BATCH_SIZE)
+    order = EpochOrder(len(fold), setting.batch_size)
     return _stream(
         lambda: PilLoader(open_image, fold.labels, fold.rows, spec, order, setting.num_workers),
         setting,
@@ -134,27 +151,30 @@ def _stream(build: Callable[[], Loader], setting: Setting) -> Stream:
     def stream(index: int) -> Iterator[int]:
         loader = build()
         for epoch in count(index * ROUND_EPOCHS):
-            for batch in loader.epoch(epoch):
-                yield arrive(batch.images, setting.device)
+            for number, batch in enumerate(loader.epoch(epoch)):
+                yield arrive(batch.images, number, setting.device)
 
     return stream
 
 
-def _copy_stream(spec: InputSpec, device: torch.device) -> Stream:
+def _copy_stream(spec: InputSpec, source_device: torch.device, setting: Setting) -> Stream:
     dtype = getattr(torch, spec.dtype)
-    shape = (BATCH_SIZE, spec.size, spec.size, spec.channels)
+    shape = (setting.batch_size, spec.size, spec.size, spec.channels)
 
     def stream(index: int) -> Iterator[int]:
-        target = torch.empty(shape, dtype=dtype, device=device)
-        source = torch.zeros((max(2, LIMIT_BYTES // target.nbytes), *shape), dtype=dtype, device=device)
-        for batch in count():
-            target.copy_(source[batch % len(source)])
-            yield arrive(target, device)
+        target = torch.empty(shape, dtype=dtype, device=setting.device)
+        is_pinned = source_device != setting.device
+        num_batches = max(2, LIMIT_BYTES // target.nbytes)
+        source = torch.zeros((num_batches, *shape), dtype=dtype, device=source_device, pin_memory=is_pinned)
+        for number in count():
+            target.copy_(source[number % num_batches], non_blocking=True)
+            yield arrive(target, number, setting.device)
 
     return stream
 
 
-def _repeat(fold: Fold, num_images: int) -> Fold:
+def repeat_fold(fold: Fold, num_images: int) -> Fold:
+    """Return a fold of as many images, the given one's again and again."""
     return fold.take(_positions(fold, num_images))
 
 

@@ -19,8 +19,7 @@ from shards.fold import Fold, open_fold
 from shards.manifest import read_manifest
 
 NUM_ROUNDS = 5
-SECONDS = 3.0
-"""The least time that a loader is timed for in a round."""
+BATCH_SIZES = {"cpu": 64, "cuda": 128}
 DEFAULT_SIZE = 224
 
 
@@ -33,6 +32,7 @@ def bench_loaders(
     device: str = "cpu",
     size: int | None = None,
     peers: bool = False,
+    seconds: float = 3.0,
 ) -> list[Row]:
     """Measure the ladder: originals with Pillow, shards with Pillow, with DALI, resident, and a copy of memory.
 
@@ -49,6 +49,8 @@ def bench_loaders(
         size: side of the output in pixels; None takes the first shards' (224 if they have the original one).
         peers: measure other libraries' loaders too, on every shard folder that they can read the codec of.
 
+        seconds: the least time that a loader is timed for in a round.
+
     Returns:
         One row per case; the reference first, with ratio 1. A peer that is not installed has a row that says so.
 
@@ -59,7 +61,8 @@ def bench_loaders(
     _check_same_images(folds)
     files = _originals(images, folds[0])
     _warm_page_cache(files, folds)
-    setting = Setting(size or folds[0].manifest.size or DEFAULT_SIZE, torch.device(device), num_workers)
+    size = size or folds[0].manifest.size or DEFAULT_SIZE
+    setting = Setting(size, torch.device(device), num_workers, BATCH_SIZES[device])
     out.mkdir(parents=True, exist_ok=True)
     modules, absent = load_peers() if peers else ({}, [])
     with TemporaryDirectory(dir=out) as formats:
@@ -70,7 +73,7 @@ def bench_loaders(
             *resident_cases(folds[0], setting),
             *limit_cases(setting),
         ]
-        rates = _measure(cases)
+        rates = _measure(cases, seconds)
     rows = [*_rows(cases, rates), *absent]
     environment = {**describe_environment(), "command": shlex.join(sys.argv)}
     environment["versions"] |= peer_versions(modules)
@@ -78,16 +81,16 @@ def bench_loaders(
     return rows
 
 
-def _measure(cases: list[Case]) -> list[Rate]:
+def _measure(cases: list[Case], seconds: float) -> list[Rate]:
     streams = {str(index): case.stream for index, case in enumerate(cases)}
-    return list(measure_rates(streams, NUM_ROUNDS, SECONDS).values())
+    return list(measure_rates(streams, NUM_ROUNDS, seconds).values())
 
 
 def _rows(cases: list[Case], rates: list[Rate]) -> list[Row]:
     limits = {
         (case.channels, case.dtype): rate.median
         for case, rate in zip(cases, rates, strict=True)
-        if case.family == "limit"
+        if case.loader == "memory copy"
     }
     return [
         Row(

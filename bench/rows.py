@@ -1,6 +1,7 @@
 """A line of the loader report, and its files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ class Row:
         return f"{self.codec} {self.size or 'original'}"
 
 
-def write_rows(rows: list[Row], environment: dict[str, Any], path: Path) -> None:
-    """Write rows as JSON, one a line, each with the environment that it was measured in."""
+def write_rows(rows: Sequence[Any], environment: dict[str, Any], path: Path) -> None:
+    """Write rows, of any dataclass, as JSON, one a line, each with the environment that it was measured in."""
     lines = [json.dumps({**asdict(row), "environment": environment}) + "\n" for row in rows]
     with whole_file(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")

@@ -25,6 +25,9 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     """Return all commands, in the order in which a user meets them; train's options default to the recipe's values."""
     bench = SubcommandApp()
     bench.command(commands_bench.loaders)
+    bench.command(commands_bench.training)
+    bench.command(commands_bench.jpeg)
+    bench.command(commands_bench.quality)
     bench.command(commands_bench.pack)
     app = SubcommandApp()
     app.command(commands_model.demo)
@@ -41,7 +44,7 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     app.command(commands_model.heatmap)
     app.command(commands_model.plot)
     app.command(commands_model.export)
-    app.command(bench, name="bench", help="Measure loaders and packing beside their references.")
+    app.command(bench, name="bench", help="Measure loaders, training and packing beside their references.")
     return app
 
 

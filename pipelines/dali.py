@@ -34,6 +34,10 @@ except ImportError as error:
 PREFETCH = 3
 """Batches that DALI works on ahead of the one in use."""
 
+HW_DECODER_LOAD = 0.65
+"""The share of a batch's JPEGs that a GPU's own JPEG engines decode, if it has any; the others' Huffman codes are
+decoded on the CPU. DALI's default."""
+
 Inputs = tuple[list[np.ndarray] | np.ndarray, ...]
 """What DALI takes for a batch: the packed images, (B,) int32, 1 where an image is flipped, and the augmentation's."""
 
@@ -50,9 +54,18 @@ class DaliLoader:
         order: which images form which batch.
         device: where the batches are made and lie.
         num_threads: DALI's CPU threads.
+        hw_decoder_load: see HW_DECODER_LOAD.
     """
 
-    def __init__(self, fold: Fold, spec: InputSpec, order: EpochOrder, device: torch.device, num_threads: int):
+    def __init__(
+        self,
+        fold: Fold,
+        spec: InputSpec,
+        order: EpochOrder,
+        device: torch.device,
+        num_threads: int,
+        hw_decoder_load: float = HW_DECODER_LOAD,
+    ):
         self.num_images = order.num_images
         self.num_batches = order.num_batches
         self._fold = fold
@@ -70,6 +83,7 @@ class DaliLoader:
             device,
             batch_size=order.batch_size,
             num_threads=num_threads,
+            hw_decoder_load=hw_decoder_load,
         )
 
     def epoch(self, index: int, first_batch: int = 0) -> Iterator[Batch]:
@@ -172,6 +186,7 @@ def _build_pipeline(
     *,
     batch_size: int,
     num_threads: int,
+    hw_decoder_load: float,
 ) -> Pipeline:
     """Build the one graph, for every device, codec, size, augmentation and output type."""
     manifest = fold.manifest
@@ -191,8 +206,8 @@ def _build_pipeline(
             shape = fn.shapes(images)
             images = images.gpu() if place == "gpu" else images
         else:
-            decoder = "mixed" if place == "gpu" else "cpu"
-            images = fn.decoders.image(packed, device=decoder, output_type=types.GRAY)
+            decoder = {"device": "mixed", "hw_decoder_load": hw_decoder_load} if place == "gpu" else {"device": "cpu"}
+            images = fn.decoders.image(packed, output_type=types.GRAY, **decoder)
             shape = fn.peek_image_shape(packed)
         if manifest.size != spec.size:
             images = resize_and_crop(images, shape, spec.size)

@@ -8,8 +8,7 @@ import torch
 from tiny_nih import pack_tiny, write_nih
 
 from bench import cases, loaders, peers
-from bench.cases import BATCH_SIZE
-from bench.loaders import bench_loaders
+from bench.loaders import BATCH_SIZES, bench_loaders
 from bench.peers import PEERS, Peer
 from bench.peers.source import Source
 from bench.rows import Row, read_rows
@@ -20,6 +19,7 @@ from shards.manifest import read_manifest
 
 SIZE = 24
 OUTPUTS = ["RGB float32", "grey float32", "grey uint8"]
+BATCH_SIZE = BATCH_SIZES["cpu"]
 ABSENT = Peer("Nothing", "nothing", "nothing", PEERS[0].decoder, ("raw", "jpeg"))
 
 
@@ -38,12 +38,13 @@ def rows(nih, tmp_path_factory) -> list[Row]:
     out = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loaders, "NUM_ROUNDS", 1)
-        patch.setattr(loaders, "SECONDS", 0.01)
         patch.setattr(cases, "EPOCH_IMAGES", 16 * BATCH_SIZE)
         patch.setattr(cases, "RESIDENT_IMAGES", 2 * BATCH_SIZE)
         patch.setattr(cases, "LIMIT_BYTES", 1 << 20)
         patch.setattr(peers, "PEERS", (PEERS[0], ABSENT))
-        measured = bench_loaders(nih / "images", [nih / "raw", nih / "jpeg"], out, num_workers=1, peers=True)
+        measured = bench_loaders(
+            nih / "images", [nih / "raw", nih / "jpeg"], out, num_workers=1, peers=True, seconds=0.01
+        )
     assert read_rows(out / "loaders.jsonl")[0] == measured
     assert {path.name for path in out.iterdir()} == {"loaders.jsonl", "loaders.md", "loaders.png", "loaders.html"}
     return measured

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from bench.cases import BATCH_SIZE, Case, Setting, arrive
+from bench.cases import Case, Setting, arrive
 from bench.measure import Stream
 from bench.peers.source import Decoder, Source, with_pillow, with_torchvision
 from bench.rows import Row
@@ -91,8 +91,8 @@ def _stream(peer: Peer, module: ModuleType, fold: Fold, folder: Path, spec: Inpu
     to_image = peer.decoder(fold.manifest, spec)
 
     def stream(index: int) -> Iterator[int]:
-        source = Source(fold, folder, spec, to_image, BATCH_SIZE, setting.num_workers, seed=index)
-        for images in module.stream(source):
-            yield arrive(images, setting.device)
+        source = Source(fold, folder, spec, to_image, setting.batch_size, setting.num_workers, seed=index)
+        for number, images in enumerate(module.stream(source)):
+            yield arrive(images, number, setting.device)
 
     return stream

@@ -1,0 +1,135 @@
+"""Is it the same science? The mean test AUC on phantoms of each loader, recipe and arithmetic, over several seeds."""
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.rows import write_rows
+from chexnet_fast.environment import describe_environment
+from shards.errors import UserError
+from shards.files import whole_file
+
+DRAWN_SIZE = 256
+PACKED_SIZE = 128
+ENRICHMENT = 3.0
+"""How many times as common as at NIH the findings are, so that a small test fold holds every one."""
+PATIENCE = ("--lr-patience", "3", "--stop-patience", "6")
+"""More than the recipes', which start from ImageNet's weights: from random ones the first validation losses jump."""
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "reference, PIL, float32": ("--recipe", "reference", "--loader", "pil", "--amp", "float32", *PATIENCE),
+    "reference, DALI, float32": ("--recipe", "reference", "--loader", "dali", "--amp", "float32", *PATIENCE),
+    "fast, DALI, float32": ("--recipe", "fast", "--loader", "dali", "--amp", "float32"),
+    "fast, DALI, bfloat16": ("--recipe", "fast", "--loader", "dali", "--amp", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    """A training on phantoms from random weights.
+
+    Args:
+        variant: recipe, loader and arithmetic.
+        seed: of the first weights and the order.
+        num_epochs: trained.
+        mean_auc: over the findings, on the test fold.
+        seconds: that the train command took, start and validation included; trainings that ran beside it slowed it.
+    """
+
+    variant: str
+    seed: int
+    num_epochs: int
+    mean_auc: float
+    seconds: float
+
+
+def bench_quality(
+    out: Path,
+    *,
+    num_images: int,
+    num_seeds: int,
+    epochs: Mapping[str, int],
+    device: str,
+    num_jobs: int,
+) -> list[QualityRow]:
+    """Train every variant with every seed on one set of phantoms, and evaluate it.
+
+    Args:
+        out: the folder for the phantoms, the runs, quality.jsonl and quality.md; what it holds already is taken up.
+        num_images: phantoms, all folds together, split by patient.
+        num_seeds: seeds 0, 1, ...
+        epochs: the most epochs of each recipe, by its name.
+        device: "cuda" or "cpu".
+        num_jobs: trainings at the same time.
+
+    Returns:
+        One row per variant and seed.
+
+    Raises:
+        UserError: if a command fails; its own message is on standard error.
+    """
+    _command("phantom", out / "phantoms", "--images", num_images, "--size", DRAWN_SIZE, "--enrich", ENRICHMENT)
+    _command(
+        "pack",
+        out / "shards",
+        *("--dataset", "nih", "--images", out / "phantoms" / "images", "--split", "patient", "--size", PACKED_SIZE),
+        *("--labels", out / "phantoms" / "Data_Entry_2017_v2020.csv"),
+    )
+
+    def train(variant: str, seed: int) -> QualityRow:
+        run = out / f"{variant}, seed {seed}".replace(", ", "-").replace(" ", "-")
+        options = VARIANTS[variant]
+        recipe = options[options.index("--recipe") + 1]
+        start = time.perf_counter()
+        _command(
+            "train",
+            *(out / "shards", run, *options, "--epochs", epochs[recipe], "--seed", seed, "--device", device),
+            *("--no-pretrained", "--no-compile", "--size", PACKED_SIZE, "--num-threads", 1),
+        )
+        seconds = time.perf_counter() - start
+        _command("evaluate", run, out / "shards", "--out", run / "evaluation", "--device", device)
+        mean_auc = float(pd.read_csv(run / "evaluation" / "aucs.csv")["auc"].mean())
+        return QualityRow(variant, seed, len(pd.read_csv(run / "log_train.csv")), mean_auc, seconds)
+
+    jobs = [(variant, seed) for seed in range(num_seeds) for variant in VARIANTS]
+    with ThreadPoolExecutor(num_jobs) as threads:
+        rows = list(threads.map(lambda job: train(*job), jobs))
+    environment = {**describe_environment(), "command": shlex.join(sys.argv), "num_images": num_images}
+    write_rows(rows, environment, out / "quality.jsonl")
+    with whole_file(out / "quality.md") as temporary:
+        temporary.write_text(format_quality(rows), encoding="utf-8")
+    return rows
+
+
+def format_quality(rows: Sequence[QualityRow]) -> str:
+    """Return a Markdown table with a line for each variant: the mean and spread of the AUC over the seeds, the time."""
+    lines = [
+        "| recipe, loader, arithmetic | seeds | epochs | mean AUC (lowest - highest) | seconds |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for variant in dict.fromkeys(row.variant for row in rows):
+        own = [row for row in rows if row.variant == variant]
+        aucs = [row.mean_auc for row in own]
+        epochs, seconds = (np.median([getattr(row, name) for row in own]) for name in ("num_epochs", "seconds"))
+        spread = f"{np.mean(aucs):.4f} ({min(aucs):.4f} - {max(aucs):.4f})"
+        lines.append(f"| {variant} | {len(own)} | {epochs:.0f} | {spread} | {seconds:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _command(*arguments: object) -> None:
+    """Run a command of the project in a process of its own.
+
+    Raises:
+        UserError: if it fails.
+    """
+    line = [sys.executable, "-m", "chexnet_fast", *map(str, arguments)]
+    done = subprocess.run(line, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise UserError(f"{shlex.join(line)} ended with status {done.returncode}: see its message above")

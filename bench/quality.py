@@ -91,7 +91,7 @@ def bench_quality(
         _command(
             "train",
             *(out / "shards", run, *options, "--epochs", epochs[recipe], "--seed", seed, "--device", device),
-            *("--no-pretrained", "--no-compile", "--size", PACKED_SIZE, "--num-threads", 1),
+            *("--no-pretrained", "--size", PACKED_SIZE, "--num-threads", 1),
         )
         seconds = time.perf_counter() - start
         _command("evaluate", run, out / "shards", "--out", run / "evaluation", "--device", device)

@@ -74,7 +74,7 @@ def bench_training(
     findings = folds[0][0].manifest.findings
     size = config.size or folds[0][0].manifest.size or 224
     with TemporaryDirectory(dir=out) as run, GpuWatch(device) as watch:
-        config = replace(config, checkpoint_minutes=1e9)
+        config = replace(config, size=size, checkpoint_minutes=1e9)
         torch.backends.cudnn.benchmark = True
         training = Training(
             config, build_model(findings, pretrained=False), findings, RunDir(Path(run)), device, Interrupts()

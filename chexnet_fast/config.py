@@ -12,6 +12,7 @@ SCHEDULES = ("plateau", "cosine")
 BLANKS = (None, "ones", "zeros", "ignore")
 LOADERS = ("dali", "resident", "pil", "pil-shards")
 DEVICES = ("cuda", "cpu")
+STEPS = ("eager", "recorded", "compiled")
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class TrainConfig:
     bfloat16 on a GPU that has it, float16 on an older one, float32 on the CPU."""
     channels_last: bool = True
     """Keep images and weights in channels_last memory."""
-    compile: bool = True
-    """On a GPU, compile the model and replay its steps as CUDA graphs: two minutes at the start, then steps in half the
-    time. The CPU always runs the model as it is."""
+    steps: str = "recorded"
+    """How a GPU runs full batches: eager, recorded (each pass as one CUDA graph, so that the host need not be fast), or
+    compiled (by torch.compile too: fewer kernels, after minutes at the start). The CPU always runs them eagerly."""
     seed: int = 0
     """Fixes the first weights, the order of the images and their augmentation."""
     loader: str = "dali"
@@ -88,6 +89,7 @@ class TrainConfig:
             ("amp", AMP_POLICIES),
             ("loader", LOADERS),
             ("device", DEVICES),
+            ("steps", STEPS),
         ):
             value = getattr(self, name)
             _require(value in known, name, f"one of {', '.join(map(str, known))}", value)

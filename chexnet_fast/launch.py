@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from chexnet_fast import distributed
-from chexnet_fast.compiled import check_compiler
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.model import SMALLEST_INPUT, build_model
+from chexnet_fast.replay import check_compiler
 from chexnet_fast.rundir import RunDir, check_run, describe_data, describe_run, start_run
 from chexnet_fast.trainer import train
 from pipelines.build import build_loader
@@ -59,7 +59,8 @@ def run_training(
         raise UserError(f"{shards}: images have their original sizes; give --size")
     if size < SMALLEST_INPUT:
         raise UserError(f"--size {size}: DenseNet-121 trains on {SMALLEST_INPUT} pixels or more; pack larger images")
-    if config.compile and config.device == "cuda":
+    config = dataclasses.replace(config, size=size)
+    if config.steps == "compiled" and config.device == "cuda":
         check_compiler()
     with distributed.process_group(config.device) as device:
         num_ranks = distributed.num_ranks()

@@ -15,7 +15,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from chexnet_fast import distributed
-from chexnet_fast.compiled import CompiledModel
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.interrupts import Interrupts, listen, resume_hint
 from chexnet_fast.losses import bce_sum, objective
@@ -23,6 +22,7 @@ from chexnet_fast.metrics import auc_table, mean_auc
 from chexnet_fast.optimizer import build_optimizer, set_lr
 from chexnet_fast.predict import amp_dtype, predict_logits, to_predictions
 from chexnet_fast.progress import Progress
+from chexnet_fast.replay import compile_passes, record
 from chexnet_fast.rundir import RunDir, load_state, save_state, write_log
 from chexnet_fast.schedule import Plateau, step_lr
 from chexnet_fast.timing import DataWait
@@ -52,7 +52,7 @@ def train(
     whether or how often the training was interrupted and resumed, for the same number of torch's threads.
 
     Args:
-        config: the complete config.
+        config: the complete config, the size included.
         model: with its first weights.
         train_loader: yields this rank's batches, shuffled and augmented.
         val_loader: yields this rank's part of the validation fold.
@@ -97,9 +97,6 @@ class Training:
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)
-        self.step_model = self.model
-        if config.compile and device.type == "cuda":
-            self.step_model = CompiledModel(self.model, config.batch_size // distributed.num_ranks())
         self.config = config
         self.findings = findings
         self.run = run
@@ -122,9 +119,22 @@ class Training:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+        self.step_model = self.fast_model()
         self.shared_model = distributed.wrap(self.step_model, self.device)
         if self.is_writer:
             self.curves = SummaryWriter(self.run.tensorboard, purge_step=self.progress.epoch)
+
+    def fast_model(self) -> nn.Module:
+        """Return what runs the model's full batches in the way that the config says; on the CPU the model itself."""
+        if self.device.type == "cpu" or self.config.steps == "eager":
+            return self.model
+        batch_size = self.config.batch_size // distributed.num_ranks()
+        if self.config.steps == "compiled":
+            return compile_passes(self.model, batch_size)
+        assert self.config.size is not None, "the complete config has a size"
+        shape = (batch_size, 1, self.config.size, self.config.size)
+        sample = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+        return record(self.model, sample, self.amp_dtype)
 
     def train_epoch(self, loader: Loader) -> None:
         """Train on the batches of the current epoch that are left."""

@@ -281,7 +281,7 @@ def test_real_originals_are_resized_to_a_grey_level(nih, tmp_path):
 @pytest.mark.parametrize("codec", ["raw", "original"])
 def test_the_gpu_augments_as_the_cpu_does(packed, name, codec):
     cpu, gpu = (epoch_of(packed[codec], name, device=device).cpu().int() for device in ("cpu", "cuda"))
-    assert (gpu - cpu).abs().max() <= 2
+    assert (gpu - cpu).abs().max() <= 3  # a level or two of resizing, which contrast stretches
 
 
 def test_a_contact_sheet_is_one_picture_of_originals_and_draws(packed, tmp_path):

@@ -189,7 +189,7 @@ def _build_pipeline(
         )
         if manifest.codec == "raw":
             images = fn.reshape(packed, shape=[manifest.raw_side, manifest.raw_side, 1], layout="HWC")
-            shape = fn.shapes(images)
+            shape = types.Constant(np.array([manifest.raw_side, manifest.raw_side]))
             images = images.gpu() if place == "gpu" else images
         else:
             decoder = "mixed" if place == "gpu" else "cpu"

@@ -60,6 +60,7 @@ class DaliLoader:
         self._order = order
         self._steps = parse_augment(spec.augment, spec.size)
         self._device = device
+        self._dtype: torch.dtype = getattr(torch, spec.dtype)
         self._in_flight: deque[np.ndarray] = deque()
         self._source = _Source()
         self._pipeline = _build_pipeline(
@@ -112,7 +113,7 @@ class DaliLoader:
         images = self._run_pipeline()
         positions = self._in_flight.popleft()
         return Batch(
-            images=self._to_torch(images).permute(0, 3, 1, 2),
+            images=self._to_torch(images).permute(0, 3, 1, 2).to(self._dtype),
             labels=torch.from_numpy(self._fold.labels[positions]).to(self._device),
             rows=self._fold.rows[positions],
         )
@@ -131,7 +132,8 @@ class DaliLoader:
         """Return DALI's (B, H, W, C) batch as a tensor: the same memory on the CPU, a copy on a GPU."""
         if self._copy_stream is None:
             return torch.from_numpy(np.asarray(images.as_tensor()))
-        tensor = torch.empty(images.as_tensor().shape(), dtype=getattr(torch, self._spec.dtype), device=self._device)
+        dtype = torch.float32 if self._dtype == torch.bfloat16 else self._dtype
+        tensor = torch.empty(images.as_tensor().shape(), dtype=dtype, device=self._device)
         feed_ndarray(images, tensor, cuda_stream=self._copy_stream)
         torch.cuda.current_stream(self._device).wait_stream(self._copy_stream)
         return tensor
@@ -139,7 +141,7 @@ class DaliLoader:
     def _empty_batch(self) -> Batch:
         shape = (0, self._spec.channels, self._spec.size, self._spec.size)
         return Batch(
-            images=torch.empty(shape, dtype=getattr(torch, self._spec.dtype), device=self._device),
+            images=torch.empty(shape, dtype=self._dtype, device=self._device),
             labels=torch.empty((0, self._fold.labels.shape[1]), device=self._device),
             rows=np.empty(0, np.int32),
         )
@@ -210,6 +212,7 @@ def _flip_and_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
     dali_types = {
         "uint8": types.UINT8,
         "float16": types.FLOAT16,
+        "bfloat16": types.FLOAT,  # DALI has no bfloat16: torch makes it
         "float32": types.FLOAT,
     }
     if spec.channels == 3:

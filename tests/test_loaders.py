@@ -12,7 +12,7 @@ from tiny_nih import write_nih
 from torchvision import transforms
 
 from pipelines.build import build_loader
-from pipelines.spec import InputSpec
+from pipelines.spec import DTYPES, InputSpec
 from shards.errors import UserError
 from shards.fold import open_fold
 from shards.manifest import read_manifest
@@ -21,6 +21,8 @@ from shards.pack import pack
 SIZE = 24
 FLIPPED = InputSpec(SIZE, flip=0.5)
 CODECS = ("raw", "png", "jpeg")
+TOLERANCES = {"uint8": (0, 0), "float32": (0, 1e-6), "float16": (2**-10, 1e-6), "bfloat16": (2**-7, 1e-6)}
+"""How far a value may be from the reference's, relatively and absolutely: 16 bits may differ in the last one."""
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +61,17 @@ def test_loaders_yield_the_pil_references_bits(packed, codec, kind):
 
 @pytest.mark.parametrize("kind", ["dali", "resident", "pil-shards"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_normalised_batches_agree_with_the_reference_to_rounding(packed, channels, kind):
-    spec = InputSpec(SIZE, channels, "float32", flip=0.5)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_every_loader_yields_every_type_as_the_reference_does(packed, device, dtype, channels, kind):
+    spec = InputSpec(SIZE, channels, dtype, flip=0.5)
     images, reference = (
-        epoch_of(build_loader(kind, packed["raw"], "train", spec, 8, seed=5, shuffle=True, num_threads=1))[0]
+        epoch_of(build_loader(kind, packed["raw"], "train", spec, 8, shuffle=True, device=device, num_threads=1))[0]
         for kind in (kind, "pil")
     )
     assert images.shape[1:] == (channels, SIZE, SIZE)
-    torch.testing.assert_close(images, reference, rtol=0, atol=1e-6)
+    rtol, atol = TOLERANCES[dtype]
+    torch.testing.assert_close(images.cpu(), reference, rtol=rtol, atol=atol)
 
 
 def test_a_jpeg_is_decoded_as_pillow_decodes_it(packed):

@@ -1,0 +1,60 @@
+"""Epochs are exact: each image once over all ranks, the same from any point on, whatever came before."""
+
+import numpy as np
+import pytest
+import torch
+from epochs import FLIPPED, SIZE, assert_equal_epochs, epoch_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.build import build_loader
+from pipelines.dali import DaliLoader
+from pipelines.order import EpochOrder
+from pipelines.spec import InputSpec
+from shards.fold import open_fold
+from shards.manifest import read_manifest
+
+TRAINING = {"fold": "train", "spec": FLIPPED, "seed": 1, "shuffle": True}
+EVALUATION = {"fold": "train", "spec": InputSpec(SIZE)}
+
+
+@pytest.mark.parametrize("settings", [TRAINING, EVALUATION], ids=["training", "evaluation"])
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_from_20_random_stop_points_the_rest_of_an_epoch_is_equal(packed, codec, settings):
+    random = np.random.default_rng(20)
+    for _ in range(20):
+        batch_size, epoch = random.integers(1, 14).item(), random.integers(50).item()
+        stopped, fresh = (build_loader("dali", packed[codec], batch_size=batch_size, **settings) for _ in range(2))
+        stop = random.integers(1, stopped.num_batches).item()
+        whole = epoch_of(stopped, epoch)
+        for _, _ in zip(range(stop), stopped.epoch(epoch), strict=False):
+            pass
+        rest = tuple(part[stop * batch_size :] for part in whole)
+        for loader in (stopped, fresh):
+            assert_equal_epochs(epoch_of(loader, epoch, stop), rest)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    num_images=st.integers(1, 28),
+    batch_size=st.integers(1, 12),
+    num_ranks=st.integers(1, 8),
+    shuffle=st.booleans(),
+    epoch=st.integers(0, 9),
+)
+def test_ranks_share_an_epoch_exactly(packed, num_images, batch_size, num_ranks, shuffle, epoch):
+    fold = open_fold(packed["raw"], read_manifest(packed["raw"]), "train").take(np.arange(num_images))
+    orders = [EpochOrder(num_images, batch_size, 0, shuffle, rank, num_ranks) for rank in range(num_ranks)]
+    ranks = [DaliLoader(fold, FLIPPED, order, torch.device("cpu"), num_threads=1) for order in orders]
+    batches = [list(loader.epoch(epoch)) for loader in ranks]
+    assert {len(of_rank) for of_rank in batches} == {ranks[0].num_batches}
+    rows = np.concatenate([batch.rows for of_rank in batches for batch in of_rank])
+    assert np.array_equal(np.sort(rows), fold.rows)
+
+
+def test_the_number_of_threads_changes_nothing(packed):
+    one, four = (
+        epoch_of(build_loader("dali", packed["jpeg"], "train", FLIPPED, 7, shuffle=True, num_threads=threads), 2)
+        for threads in (1, 4)
+    )
+    assert_equal_epochs(one, four)

@@ -1,5 +1,8 @@
 """Epochs are exact: each image once over all ranks, the same from any point on, whatever came before."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +53,29 @@ def test_ranks_share_an_epoch_exactly(packed, num_images, batch_size, num_ranks,
     assert {len(of_rank) for of_rank in batches} == {ranks[0].num_batches}
     rows = np.concatenate([batch.rows for of_rank in batches for batch in of_rank])
     assert np.array_equal(np.sort(rows), fold.rows)
+
+
+ROWS_OF_A_RANK = """
+import sys
+from pathlib import Path
+from pipelines.build import build_loader
+from pipelines.spec import InputSpec
+shards, rank = Path(sys.argv[1]), int(sys.argv[2])
+loader = build_loader("dali", shards, "train", InputSpec(24, flip=0.5), 3, shuffle=True, rank=rank, num_ranks=3)
+for batch in loader.epoch(2):
+    print(*batch.rows)
+"""
+
+
+def test_three_processes_share_an_epoch_in_the_batches_of_one(packed):
+    command = [sys.executable, "-c", ROWS_OF_A_RANK, str(packed["jpeg"])]
+    ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(3)]
+    rows = [process.communicate(timeout=120)[0].splitlines() for process in ranks]
+    together = [[int(row) for line in lines for row in line.split()] for lines in zip(*rows, strict=True)]
+    one_process = build_loader("dali", packed["jpeg"], "train", FLIPPED, 9, shuffle=True)
+    assert together == [batch.rows.tolist() for batch in one_process.epoch(2)]
+    assert "" in [lines[-1] for lines in rows]  # 28 images: the last of four batches holds one
+    assert sorted(sum(together, [])) == open_fold(packed["jpeg"], read_manifest(packed["jpeg"]), "train").rows.tolist()
 
 
 def test_the_number_of_threads_changes_nothing(packed):

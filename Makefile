@@ -27,7 +27,7 @@ $(DALI2)/installed: .venv/installed
 	touch $@
 
 test-dali2: $(DALI2)/installed
-	$(DALI2)/bin/python -m pytest -m "not slow" $(addprefix tests/test_, loaders.py epochs.py augment.py parity.py)
+	$(DALI2)/bin/python -m pytest -m "not slow" $(addprefix tests/test_, loaders.py epochs.py faults.py augment.py parity.py)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,13 +1,10 @@
 """What every loader promises, on real pipelines over tiny shards."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from epochs import CODECS, FLIPPED, SIZE, assert_equal_epochs, epoch_of
 from PIL import Image
-from tiny_nih import write_nih
 from torchvision import transforms
 
 from pipelines.build import build_loader
@@ -73,30 +70,6 @@ def test_batches_are_channels_last_and_the_last_one_is_short(packed, kind):
     for batch in batches:
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.images.dtype == torch.uint8
-
-
-def test_a_damaged_image_is_named_with_its_shard(packed, tmp_path):
-    shards = tmp_path / "shards"
-    shards.mkdir()
-    for file in packed["png"].iterdir():
-        (shards / file.name).write_bytes(file.read_bytes())
-    fold = open_fold(shards, read_manifest(shards), "val")
-    tar = next(shards.glob("val-*.tar"))
-    image = fold.image_bytes(2).tobytes()
-    content = tar.read_bytes()
-    tar.write_bytes(content.replace(image, image[:60] + b"\0" * 8 + image[68:]))
-    loader = build_loader("dali", shards, "val", InputSpec(SIZE), 2)
-    with pytest.raises(UserError, match=rf"{tar.name}, image {fold.table['image_id'].iloc[2]}"):
-        list(loader.epoch(0))
-
-
-def test_a_missing_original_is_named_by_the_pil_loader(packed, tmp_path):
-    images, labels = write_nih(tmp_path)
-    pack(tmp_path / "shards", "nih", [images], labels, ["patient"], size=SIZE, progress=False)
-    gone = Path(open_fold(tmp_path / "shards", read_manifest(tmp_path / "shards"), "test").table["path"].iloc[0])
-    gone.unlink()
-    with pytest.raises(UserError, match=gone.name):
-        build_loader("pil", tmp_path / "shards", "test", InputSpec(SIZE), 2)
 
 
 def test_a_fold_that_does_not_fit_into_memory_is_refused_with_the_numbers(packed, monkeypatch):

@@ -16,8 +16,8 @@ from shards.errors import UserError
 from shards.fold import Fold, open_fold
 from shards.manifest import read_manifest
 
-FROM_SHARDS = [("dali", 2), ("resident", 2)]
-STREAMING = [("dali", 2)]
+FROM_SHARDS = [("dali", 2), ("resident", 2), ("pil-shards", 0), ("pil-shards", 2)]
+STREAMING = [("dali", 2), ("pil-shards", 0), ("pil-shards", 2)]
 
 
 @pytest.fixture
@@ -108,7 +108,18 @@ def test_a_missing_original_is_named_when_the_pil_loader_is_built(unsafe):
         build_loader("pil", unsafe, "train", InputSpec(SIZE), 2)
 
 
-@pytest.mark.parametrize("kind", ["dali", "resident"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_original_that_is_lost_or_damaged_in_mid_epoch_is_named(unsafe, num_workers):
+    files = [Path(path) for path in train_fold(unsafe).table["path"]]
+    loader = build_loader("pil", unsafe, "train", InputSpec(SIZE), 2, num_threads=num_workers)
+    whole = files[-1].read_bytes()
+    for damaged in (b"", whole[:200], whole[:60] + bytes(60) + whole[120:], None):
+        files[-1].write_bytes(damaged) if damaged is not None else files[-1].unlink()
+        with pytest.raises(UserError, match=f"^{files[-1]}: [^\n]+; restore the original[^\n]*$"):
+            list(loader.epoch(0))
+
+
+@pytest.mark.parametrize("kind", ["dali", "resident", "pil", "pil-shards"])
 def test_training_on_a_damaged_image_ends_in_one_line(unsafe, tmp_path, monkeypatch, capsys, kind):
     damage_image(unsafe, 5)
     original = Path(train_fold(unsafe).table["path"].iloc[5])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,3 +85,23 @@ def test_the_number_of_threads_changes_nothing(packed):
         for threads in (1, 4)
     )
     assert_equal_epochs(one, four)
+
+
+def num_resident_bytes() -> int:
+    """The memory of this process that lies in no file."""
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(status["RssAnon"].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind", "num_threads"),
+    [("raw", "dali", 2), ("jpeg", "dali", 2), ("jpeg", "resident", 2), ("jpeg", "pil-shards", 0)],
+)
+def test_forty_epochs_leave_less_memory_behind_than_one_holds(packed, codec, kind, num_threads):
+    spec = InputSpec(96, channels=3, dtype="float32", flip=0.5)
+    loader = build_loader(kind, packed[codec], "train", spec, 8, shuffle=True, num_threads=num_threads)
+    sizes = []
+    for epoch in range(50):
+        num_bytes = sum(batch.images.nbytes for batch in loader.epoch(epoch))
+        sizes.append(num_resident_bytes())
+    assert sizes[-1] - sizes[9] < num_bytes

@@ -50,7 +50,7 @@ class Fold:
     def batch_bytes(self, positions: np.ndarray) -> list[np.ndarray]:
         """Return packed images' bytes, (num_bytes,) uint8 each: views of the mapped tars, not copies.
 
-        Read them at once: a tar that is cut short later ends the process.
+        Read them soon; see `MappedTar`.
 
         Raises:
             UserError: if one of their tars is not as long as it was packed.

@@ -12,7 +12,9 @@ class MappedTar:
     """The bytes of a tar, `data`: (num_bytes,) uint8, read-only.
 
     They stay what they are when the file is removed, or another one takes its name. But the kernel kills a process
-    that reads beyond the end of a file that was cut short (SIGBUS): call `check` before reading.
+    that reads beyond the end of a file that was cut short (SIGBUS): call `check` before reading. A file that is cut
+    in the milliseconds between the two still ends the process; only copying all that is read would prevent it, for 16 %
+    more CPU time on raw images of 224 pixels.
 
     Args:
         path: the file.

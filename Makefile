@@ -1,8 +1,9 @@
 PYTHON ?= python3
 DALI ?= cuda110
 BIN := .venv/bin
+DALI2 := .venv-cuda130
 
-.PHONY: setup demo lint test check
+.PHONY: setup demo lint test test-dali2 check
 
 setup: .venv/installed
 
@@ -17,9 +18,20 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+# What .venv holds, but with the DALI of CUDA 13 before its own.
+$(DALI2)/installed: .venv/installed
+	test -x $(DALI2)/bin/python || $(BIN)/python -m venv $(DALI2)
+	$(BIN)/python -c 'import site; print(*site.getsitepackages())' > "$$(echo $(DALI2)/lib/python*/site-packages)/venv.pth"
+	$(DALI2)/bin/python -m pip install --quiet --editable ".[cuda130]"
+	$(DALI2)/bin/python -c 'from nvidia import dali; assert dali.__version__ >= "2", dali'
+	touch $@
+
+test-dali2: $(DALI2)/installed
+	$(DALI2)/bin/python -m pytest -m "not slow" $(addprefix tests/test_, loaders.py epochs.py faults.py augment.py parity.py)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test
+check: lint test test-dali2

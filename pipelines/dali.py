@@ -16,7 +16,6 @@ from pipelines.augment import Step, num_draws, parse_augment, step_inputs
 from pipelines.batch import Batch, to_device
 from pipelines.order import EpochOrder
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from shards.codec import BadImageError
 from shards.errors import UserError
 from shards.fold import Fold
 
@@ -73,6 +72,7 @@ class DaliLoader:
         self._order = order
         self._steps = parse_augment(spec.augment, spec.size)
         self._device = device
+        self._dtype: torch.dtype = getattr(torch, spec.dtype)
         self._in_flight: deque[np.ndarray] = deque()
         self._source = _Source()
         self._pipeline = _build_pipeline(
@@ -92,7 +92,8 @@ class DaliLoader:
         Starting an epoch ends the one before it.
 
         Raises:
-            UserError: if a packed image cannot be decoded, naming its shard and image.
+            UserError: if a packed image cannot be decoded, naming its shard and image, or a shard was cut short.
+                Changed pixels of a raw image, and a JPEG's missing end with DALI 1, pass unseen: `verify` finds them.
         """
         self._end_epoch()
         batches = list(self._order.batches(first_batch))
@@ -116,7 +117,7 @@ class DaliLoader:
             positions = permutation[places]
             self._in_flight.append(positions)
             yield (
-                [self._fold.image_bytes(position) for position in positions.tolist()],
+                self._fold.batch_bytes(positions),
                 flips[places].astype(np.int32),
                 *step_inputs(self._steps, draws[places, 1:]),
             )
@@ -125,7 +126,7 @@ class DaliLoader:
         images = self._run_pipeline()
         positions = self._in_flight.popleft()
         return Batch(
-            images=self._to_torch(images).permute(0, 3, 1, 2),
+            images=self._to_torch(images).permute(0, 3, 1, 2).to(self._dtype),
             labels=to_device(torch.from_numpy(self._fold.labels[positions]), self._device),
             rows=self._fold.rows[positions],
         )
@@ -145,14 +146,15 @@ class DaliLoader:
         dense = images.as_tensor()
         if self._device.type == "cpu":
             return torch.from_numpy(np.asarray(dense))
-        tensor = torch.empty(dense.shape(), dtype=getattr(torch, self._spec.dtype), device=self._device)
+        dtype = torch.float32 if self._dtype == torch.bfloat16 else self._dtype
+        tensor = torch.empty(dense.shape(), dtype=dtype, device=self._device)
         feed_ndarray(dense, tensor, cuda_stream=torch.cuda.current_stream(self._device))
         return tensor
 
     def _empty_batch(self) -> Batch:
         shape = (0, self._spec.channels, self._spec.size, self._spec.size)
         return Batch(
-            images=torch.empty(shape, dtype=getattr(torch, self._spec.dtype), device=self._device),
+            images=torch.empty(shape, dtype=self._dtype, device=self._device),
             labels=torch.empty((0, self._fold.labels.shape[1]), device=self._device),
             rows=np.empty(0, np.int32),
         )
@@ -162,8 +164,8 @@ class DaliLoader:
         for position in np.concatenate(list(self._in_flight)).tolist():
             try:
                 self._fold.image(position)
-            except BadImageError as reason:
-                return f"{self._fold.name(position)}: {reason}; run `chexnet-fast verify` and pack again"
+            except UserError as reason:
+                return str(reason)
         return f"DALI stopped: {' '.join(str(error).split())}"
 
 
@@ -203,7 +205,7 @@ def _build_pipeline(
         )
         if manifest.codec == "raw":
             images = fn.reshape(packed, shape=[manifest.raw_side, manifest.raw_side, 1], layout="HWC")
-            shape = fn.shapes(images)
+            shape = types.Constant(np.array([manifest.raw_side, manifest.raw_side]))
             images = images.gpu() if place == "gpu" else images
         else:
             decoder = {"device": "mixed", "hw_decoder_load": hw_decoder_load} if place == "gpu" else {"device": "cpu"}
@@ -224,6 +226,7 @@ def _flip_and_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
     dali_types = {
         "uint8": types.UINT8,
         "float16": types.FLOAT16,
+        "bfloat16": types.FLOAT,  # DALI has no bfloat16: torch makes it
         "float32": types.FLOAT,
     }
     if spec.channels == 3:

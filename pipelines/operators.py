@@ -110,7 +110,8 @@ def _warp(images: Any, matrices: Any, size: int) -> Any:
 
 def _filter(images: Any, kernels: Any) -> Any:
     """Correlate with (height, width) kernels; the border pixels are repeated."""
-    return fn.experimental.filter(images, kernels, border="clamp")
+    correlate = fn.filter if hasattr(fn, "filter") else fn.experimental.filter  # where DALI 1 has it
+    return correlate(images, kernels, border="clamp")
 
 
 def _brighten(images: Any, factors: Any) -> Any:

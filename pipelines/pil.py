@@ -13,16 +13,26 @@ from torchvision.transforms import functional
 from pipelines.batch import Batch
 from pipelines.order import EpochOrder
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from shards.errors import UserError
 
 Draw = tuple[int, bool]
 """An image to load: its position in the fold, and whether it is flipped."""
 OpenImage = Callable[[int], Image.Image]
-"""Open the image at a position of the fold: `Fold.image`, or an original."""
+"""Open the image at a position of the fold: `Fold.image`, or an original. Raises UserError if it is damaged."""
 
 
 def open_originals(files: Sequence[Path]) -> OpenImage:
     """Return what opens the original image files of a fold, which are given in table order."""
-    return lambda position: Image.open(files[position])
+
+    def open_original(position: int) -> Image.Image:
+        try:
+            image = Image.open(files[position])
+            image.load()
+        except Exception as error:  # on damaged data Pillow raises SyntaxError, struct.error, zlib.error and many more
+            raise UserError(f"{files[position]}: {error}; restore the original, or choose --loader dali") from error
+        return image
+
+    return open_original
 
 
 class PilLoader:
@@ -50,7 +60,7 @@ class PilLoader:
     ):
         self.num_images = order.num_images
         self.num_batches = order.num_batches
-        self._images = _Images(open_image, spec)
+        self._dataset = _Batches(open_image, spec)
         self._labels = labels
         self._rows = rows
         self._spec = spec
@@ -58,32 +68,25 @@ class PilLoader:
         self._num_workers = num_workers
 
     def epoch(self, index: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of epoch `index` from `first_batch` on; see `pipelines.batch.Loader`."""
+        """Yield the batches of epoch `index` from `first_batch` on; see `pipelines.batch.Loader`.
+
+        Raises:
+            UserError: if an image cannot be read or decoded, naming it.
+        """
         permutation = self._order.permutation(index)
         flips = self._order.uniforms(index, 1)[:, 0] < self._spec.flip
         batches = list(self._order.batches(first_batch))
         draws = [list(zip(permutation[places].tolist(), flips[places].tolist(), strict=True)) for places in batches]
-        loaded = DataLoader(
-            self._images,
-            batch_sampler=draws,
-            num_workers=self._num_workers,
-            collate_fn=self._stack,
-        )
+        loaded = DataLoader(self._dataset, batch_size=None, sampler=draws, num_workers=self._num_workers)
         for places, images in zip(batches, loaded, strict=True):
+            if isinstance(images, UserError):
+                raise images
             positions = permutation[places]
             yield Batch(images, torch.from_numpy(self._labels[positions]), self._rows[positions])
 
-    def _stack(self, images: list[torch.Tensor]) -> torch.Tensor:
-        shape = (self._spec.channels, self._spec.size, self._spec.size)
-        batch = torch.stack(images) if images else torch.empty((0, *shape), dtype=getattr(torch, self._spec.dtype))
-        return batch.contiguous(memory_format=torch.channels_last)
 
-
-class _Images(Dataset[torch.Tensor]):
-    """One transformed image per draw, in reproduce-chexnet's order: convert, flip, resize, crop, tensor, normalise.
-
-    Three channels are made as there, by converting to RGB first; a grey image's one channel is each of those three.
-    """
+class _Batches(Dataset[torch.Tensor | UserError]):
+    """A batch of transformed images for each list of draws."""
 
     def __init__(self, open_image: OpenImage, spec: InputSpec):
         self._open_image = open_image
@@ -97,8 +100,21 @@ class _Images(Dataset[torch.Tensor]):
             ]
         )
 
-    def __getitem__(self, draw: Draw) -> torch.Tensor:
-        position, flipped = draw
+    def __getitem__(self, draws: Sequence[Draw]) -> torch.Tensor | UserError:
+        """Return a batch, or the error: raised in a worker, it would come to the user with the worker's traceback."""
+        try:
+            images = [self._image(position, flipped) for position, flipped in draws]
+        except UserError as error:
+            return error
+        shape = (self._spec.channels, self._spec.size, self._spec.size)
+        batch = torch.stack(images) if images else torch.empty((0, *shape), dtype=getattr(torch, self._spec.dtype))
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def _image(self, position: int, flipped: bool) -> torch.Tensor:
+        """Return an image in reproduce-chexnet's order: convert, flip, resize, crop, tensor, normalise.
+
+        Three channels are made as there, by converting to RGB first; a grey image's one channel is each of those three.
+        """
         image = self._open_image(position).convert(self._mode)
         if flipped:
             image = functional.hflip(image)

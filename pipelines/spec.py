@@ -16,7 +16,8 @@ class InputSpec:
     The image is made grey, resized so that its shorter side is `size` pixels (bilinear, antialiased, as Pillow does),
     cropped to the central `size` x `size`, flipped left to right with probability `flip`, and given `channels` equal
     channels (1 or 3). As uint8 it stays 0..255, and the model normalises; as a floating-point type it is divided by
-    255 and normalised with ImageNet's mean and standard deviation (one channel: the first ones).
+    255 and normalised with ImageNet's mean and standard deviation (one channel: the first ones), in float32, from
+    which 16-bit types are rounded.
 
     `augment` names what is done besides, between cropping and flipping; see `pipelines.augment.parse_augment`.
     """

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from shards.codec import decode_image
+from shards.codec import BadImageError, decode_image
 from shards.datasets.registry import DATASETS
 from shards.errors import UserError
 from shards.manifest import EXTENSIONS, Manifest, Shard, sha256_of
+from shards.mapped_tar import MappedTar
 from shards.policy import LabelPolicy, apply_policy
 from shards.table import read_table
 
@@ -33,7 +34,7 @@ class Fold:
     rows: np.ndarray
     labels: np.ndarray
     table: pd.DataFrame
-    _tars: list[np.ndarray]
+    _tars: list[MappedTar]
     _tar_of: np.ndarray
     _begin: np.ndarray
     _end: np.ndarray
@@ -42,19 +43,37 @@ class Fold:
         return len(self.rows)
 
     def image_bytes(self, position: int) -> np.ndarray:
-        """Return the packed image's bytes, (num_bytes,) uint8: a view of the mapped tar, not a copy."""
-        return self._tars[self._tar_of[position]][self._begin[position] : self._end[position]]
+        """Return a packed image's bytes; see `batch_bytes`."""
+        (data,) = self.batch_bytes(np.array([position]))
+        return data
+
+    def batch_bytes(self, positions: np.ndarray) -> list[np.ndarray]:
+        """Return packed images' bytes, (num_bytes,) uint8 each: views of the mapped tars, not copies.
+
+        Read them soon; see `MappedTar`.
+
+        Raises:
+            UserError: if one of their tars is not as long as it was packed.
+        """
+        tars = self._tar_of[positions].tolist()
+        for tar in set(tars):
+            self._tars[tar].check()
+        places = zip(tars, self._begin[positions].tolist(), self._end[positions].tolist(), strict=True)
+        return [self._tars[tar].data[begin:end] for tar, begin, end in places]
 
     def image(self, position: int) -> Image.Image:
         """Decode the packed image with Pillow: 8 bits, one grey channel.
 
         Raises:
-            BadImageError: if the packed bytes are damaged.
+            UserError: if the packed bytes are damaged, naming shard and image.
         """
         data = self.image_bytes(position)
-        if self.manifest.codec != "raw":
+        if self.manifest.codec == "raw":
+            return Image.fromarray(data.reshape(self.manifest.raw_side, self.manifest.raw_side))
+        try:
             return decode_image(data.tobytes())
-        return Image.fromarray(data.reshape(self.manifest.raw_side, self.manifest.raw_side))
+        except BadImageError as error:
+            raise UserError(f"{self._name(position)}: {error}; run `chexnet-fast verify` and pack again") from error
 
     def take(self, positions: np.ndarray) -> "Fold":
         """Return the images at some positions, in that order, as a fold of their own; a position may come twice."""
@@ -68,8 +87,8 @@ class Fold:
             _end=self._end[positions],
         )
 
-    def name(self, position: int) -> str:
-        """Return the sample as messages name it: its tar and its image id."""
+    def _name(self, position: int) -> str:
+        """Return a sample as messages name it: its tar and its image id."""
         shard = self.manifest.fold_shards(self.table["fold"].iloc[0])[self._tar_of[position]]
         return f"{self.folder / shard.file}, image {self.table['image_id'].iloc[position]}"
 
@@ -91,8 +110,8 @@ def open_fold(folder: Path, manifest: Manifest, fold: str, policy: LabelPolicy |
     table = read_packed_table(folder, manifest)
     table = table[table["fold"] == fold]
     extension = EXTENSIONS[manifest.codec]
-    tars = [_map_tar(folder, shard) for shard in shards]
-    members = [_read_index(folder, shard, tar, extension) for shard, tar in zip(shards, tars, strict=True)]
+    tars = [MappedTar(folder / shard.file, shard.num_bytes) for shard in shards]
+    members = [_read_index(folder, shard, tar.data, extension) for shard, tar in zip(shards, tars, strict=True)]
     tar_of = np.repeat(np.arange(len(shards)), [len(rows) for rows, _, _ in members])
     rows, begin, end = (np.concatenate(column) for column in zip(*members, strict=True))
     by_row = np.argsort(rows, kind="stable")
@@ -129,17 +148,6 @@ def read_packed_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
     if digest != manifest.table_sha256:
         raise UserError(f"{path}: damaged or edited, not what was packed; restore it or pack the data set again")
     return read_table(path, manifest.findings)
-
-
-def _map_tar(folder: Path, shard: Shard) -> np.ndarray:
-    path = folder / shard.file
-    try:
-        tar = np.memmap(path, np.uint8, mode="r")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}; restore the file or pack the data set again") from error
-    if len(tar) != shard.num_bytes:
-        raise UserError(f"{path}: {len(tar)} bytes, the manifest says {shard.num_bytes}; restore it or pack again")
-    return tar.view(np.ndarray)
 
 
 def _read_index(folder: Path, shard: Shard, tar: np.ndarray, extension: str) -> tuple[np.ndarray, ...]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nvidia.dali import Pipeline, fn
+from nvidia.dali import Pipeline, fn, types
 from PIL import Image, ImageEnhance, ImageFilter
 from tiny_nih import pack_tiny, write_nih
 
@@ -69,7 +69,8 @@ def augmented(name: str, image: Image.Image, draws: list[float]) -> np.ndarray:
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    return run(lambda images, nodes: resize_and_crop(images, fn.shapes(images), size), image).astype(int)
+    shape = np.array(image.shape)
+    return run(lambda images, nodes: resize_and_crop(images, types.Constant(shape), size), image).astype(int)
 
 
 def epoch_of(shards: Path, name: str, **settings) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 from chexnet_fast.environment import describe_environment
 from chexnet_fast.trainlog import LOG_COLUMNS
 from shards.errors import UserError
-from shards.files import whole_file
+from shards.files import remove_left_overs, whole_file
 from shards.manifest import Manifest
 from shards.policy import LabelPolicy, apply_policy
 
@@ -133,7 +133,9 @@ def check_run(path: Path, description: dict[str, Any], resume: bool) -> None:
 
 
 def start_run(path: Path, description: dict[str, Any], train_patients: Iterable[str] | None) -> None:
-    """Make a run's folder and write its train_patients.txt and config.json; a resumed run keeps the first ones.
+    """Make a run's folder and write its train_patients.txt and config.json.
+
+    A resumed run keeps the first ones, and loses what a kill left half written.
 
     Args:
         path: the folder.
@@ -145,6 +147,7 @@ def start_run(path: Path, description: dict[str, Any], train_patients: Iterable[
     """
     run = RunDir(path)
     if run.config.exists():
+        remove_left_overs(path)
         return
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import torch
 
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
+from chexnet_fast.losses import balanced_weights
 from chexnet_fast.model import SMALLEST_INPUT, build_model
 from chexnet_fast.rundir import RunDir, check_run, describe_data, describe_run, start_run
 from chexnet_fast.trainer import train
@@ -58,11 +59,12 @@ def run_training(
         raise UserError(f"{shards}: images have their original sizes; give --size")
     if size < SMALLEST_INPUT:
         raise UserError(f"--size {size}: DenseNet-121 trains on {SMALLEST_INPUT} pixels or more; pack larger images")
+    data = describe_data(shards, manifest, table, policy, size)
+    class_weights = balanced_weights(data["prevalence"]) if config.class_weights == "balanced" else None
     with distributed.process_group(config.device) as device:
         num_ranks = distributed.num_ranks()
         if config.batch_size % num_ranks:
             raise UserError(f"--batch-size {config.batch_size} cannot be shared by {num_ranks} ranks; take a multiple")
-        data = describe_data(shards, manifest, table, policy, size)
         description = describe_run(dataclasses.asdict(config), manifest.findings, data)
         if distributed.rank() == 0:
             check_run(run, description, resume)
@@ -91,7 +93,7 @@ def run_training(
         val_table = table[table["fold"] == "val"]
         if distributed.rank() == 0:
             start_run(run, description, table.loc[table["fold"] == "train", "patient_id"])
-        train(config, model, train_loader, val_loader, val_table, manifest.findings, RunDir(run), device)
+        train(config, model, train_loader, val_loader, val_table, manifest.findings, RunDir(run), device, class_weights)
 
 
 def num_cores_per_rank() -> int:

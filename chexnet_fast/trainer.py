@@ -44,6 +44,7 @@ def train(
     findings: Sequence[str],
     run: RunDir,
     device: torch.device,
+    class_weights: torch.Tensor | None = None,
 ) -> None:
     """Train a model from where its run folder says that it stands, to the end of its schedule.
 
@@ -59,13 +60,14 @@ def train(
         findings: the model's logits, in order.
         run: the run's folder, which exists.
         device: where to train.
+        class_weights: as for bce_sum.
 
     Raises:
         UserError: if a loss or weight is not finite, or the disk is full.
         SystemExit: with status 128 + signal after SIGTERM or SIGINT.
     """
     with listen() as interrupts:
-        training = Training(config, model, findings, run, device, interrupts)
+        training = Training(config, model, findings, run, device, interrupts, class_weights)
         training.restore()
         while not training.progress.plateau.finished:
             training.train_epoch(train_loader)
@@ -83,6 +85,7 @@ class Training:
         run: where checkpoints and curves go.
         device: where to train.
         interrupts: what to answer at the next step.
+        class_weights: as for bce_sum.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Training:
         run: RunDir,
         device: torch.device,
         interrupts: Interrupts,
+        class_weights: torch.Tensor | None,
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)
@@ -103,6 +107,7 @@ class Training:
         self.run = run
         self.device = device
         self.interrupts = interrupts
+        self.class_weights = None if class_weights is None else class_weights.to(device)
         self.amp_dtype = amp_dtype(config.amp, device)
         self.progress = Progress(Plateau(config.lr))
         self.optimizer = build_optimizer(config, model, config.lr)
@@ -159,7 +164,7 @@ class Training:
             images, labels = self.blank_batch(images, labels)
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype != torch.float32):
             logits = self.shared_model(images)
-        loss_sum, num_known = bce_sum(logits, labels)
+        loss_sum, num_known = bce_sum(logits, labels, self.class_weights)
         self.scaler.scale(objective(loss_sum, num_known)).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -220,7 +225,7 @@ class Training:
         distributed.share_buffers(self.model)
         rows = table["row"].to_numpy(np.int32)
         logits, labels = predict_logits(self.model, loader, rows, self.device, self.amp_dtype, self.answer_interrupt)
-        loss_sum, num_known = bce_sum(logits, labels)
+        loss_sum, num_known = bce_sum(logits, labels, self.class_weights)
         val_loss = float(loss_sum / num_known)
         if not math.isfinite(val_loss):
             raise UserError(

@@ -1,5 +1,6 @@
 """The folder of a training run: what lies where, what the run was, and where it stands."""
 
+import dataclasses
 import io
 import json
 import math
@@ -100,6 +101,7 @@ def describe_data(
         "shards": str(shards),
         "dataset": manifest.dataset,
         "table_sha256": manifest.table_sha256,
+        "policy": dataclasses.asdict(policy),
         "size": size,
         "prevalence": {
             finding: None if math.isnan(share) else float(share)

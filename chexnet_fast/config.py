@@ -82,6 +82,8 @@ class TrainConfig:
     """Loader threads (dali) or worker processes (pil) per rank; None shares the machine's cores among its ranks."""
     checkpoint_minutes: float = 10.0
     """Write a checkpoint at least this often, besides the one after every epoch."""
+    wandb: str | None = None
+    """Draw the curves in this project of Weights & Biases, too; needs the extra `wandb`."""
 
     def __post_init__(self) -> None:
         for name, known in (

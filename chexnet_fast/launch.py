@@ -12,6 +12,7 @@ import torch
 
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
+from chexnet_fast.curves import import_wandb
 from chexnet_fast.losses import balanced_weights
 from chexnet_fast.model import SMALLEST_INPUT, build_model
 from chexnet_fast.rundir import RunDir, check_run, describe_data, describe_run, start_run
@@ -68,6 +69,8 @@ def run_training(
         description = describe_run(dataclasses.asdict(config), manifest.findings, data)
         if distributed.rank() == 0:
             check_run(run, description, resume)
+            if config.wandb is not None:
+                import_wandb()  # a missing package shows before there is a run folder
         begun = RunDir(run).state.exists()
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True

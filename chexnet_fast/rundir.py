@@ -64,6 +64,11 @@ class RunDir:
         """TensorBoard's event files."""
         return self.path / "tensorboard"
 
+    @property
+    def wandb_id(self) -> Path:
+        """The id of this folder's run at Weights & Biases; there if it has one."""
+        return self.path / "wandb_id.txt"
+
 
 def describe_run(config: Mapping[str, Any], findings: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what config.json holds: the config, the data, the command, and what it runs on.

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
+from chexnet_fast.curves import Curves
 from chexnet_fast.interrupts import Interrupts, listen, resume_hint
 from chexnet_fast.losses import bce_sum, objective
 from chexnet_fast.metrics import auc_table, mean_auc
@@ -73,6 +73,8 @@ def train(
             training.train_epoch(train_loader)
             val_loss, val_auc = training.validate(val_loader, val_table)
             training.finish_epoch(train_loader.num_images, val_loss, val_auc)
+        if training.is_writer:
+            training.curves.close()
 
 
 class Training:
@@ -127,7 +129,7 @@ class Training:
             self.scaler.load_state_dict(state["scaler"])
         self.shared_model = distributed.wrap(self.model, self.device)
         if self.is_writer:
-            self.curves = SummaryWriter(self.run.tensorboard, purge_step=self.progress.epoch)
+            self.curves = Curves(self.config, self.run, self.progress.epoch)
 
     def train_epoch(self, loader: Loader) -> None:
         """Train on the batches of the current epoch that are left."""
@@ -254,11 +256,9 @@ class Training:
         self.save()
 
     def log(self, row: dict[str, float]) -> None:
-        """Add an epoch to log_train.csv, TensorBoard and the terminal."""
+        """Add an epoch to log_train.csv, the curves and the terminal."""
         write_log(self.run, self.progress.log)
-        for name, value in row.items():
-            self.curves.add_scalar(name, value, int(row["epoch"]))
-        self.curves.flush()
+        self.curves.add(row)
         tqdm.write(
             f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}, "
             f"val AUC {row['val_auc']:.4f}, lr {row['lr']:g}, {row['images_per_second']:.0f} img/s, "

@@ -241,6 +241,14 @@ def test_missing_dali_names_the_extras(tiny, tmp_path, capsys, monkeypatch):
     assert "cuda110" in error and "--loader pil" in error
 
 
+def test_missing_wandb_names_the_extra_and_leaves_nothing(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    on_cpu = ("--no-pretrained", "--device", "cpu", "--size", 64)
+    error = expect_error(capsys, "train", tiny / "shards", tmp_path / "run", "--wandb", "chexnet", *on_cpu)
+    assert "chexnet-fast[wandb]" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_shards_of_another_format_are_refused(tiny, tmp_path, capsys):
     shards = tmp_path / "shards"
     shards.mkdir()

@@ -9,6 +9,7 @@ from shards.errors import UserError
 OPTIMIZERS = ("sgd", "adamw")
 AMP_POLICIES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("plateau", "cosine")
+CLASS_WEIGHTS = ("none", "balanced")
 BLANKS = (None, "ones", "zeros", "ignore")
 LOADERS = ("dali", "resident", "pil", "pil-shards")
 DEVICES = ("cuda", "cpu")
@@ -61,6 +62,9 @@ class TrainConfig:
     for one finding."""
     blank: str | None = None
     """What labels count as that the source leaves blank: ones, zeros or ignore; None for the data set's own custom."""
+    class_weights: str = "none"
+    """none, or balanced: a finding's positive labels weigh as much as its negative ones, by its share of positives
+    among the training fold's known labels, as in CheXNet's paper (arXiv:1711.05225); in training and validation."""
     amp: str = "auto"
     """Arithmetic of the forward pass: float32, bfloat16, float16 (with gradient scaling, GPU only), or auto:
     bfloat16 on a GPU that has it, float16 on an older one, float32 on the CPU."""
@@ -80,12 +84,15 @@ class TrainConfig:
     """Loader threads (dali) or worker processes (pil) per rank; None shares the machine's cores among its ranks."""
     checkpoint_minutes: float = 10.0
     """Write a checkpoint at least this often, besides the one after every epoch."""
+    wandb: str | None = None
+    """Draw the curves in this project of Weights & Biases, too; needs the extra `wandb`."""
 
     def __post_init__(self) -> None:
         for name, known in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("blank", BLANKS),
+            ("class_weights", CLASS_WEIGHTS),
             ("amp", AMP_POLICIES),
             ("loader", LOADERS),
             ("device", DEVICES),

@@ -1,6 +1,8 @@
 """Several processes, one a GPU, as torchrun starts them; with one process every function here is the identity."""
 
 import os
+import signal
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,9 @@ import torch.distributed as dist
 from torch import nn
 
 from shards.errors import UserError
+
+MAX_REASON = 160
+"""Characters of a lost connection's error that are shown: gloo's and NCCL's begin with the fact and end in advice."""
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def process_group(device: str) -> Iterator[torch.device]:
 
     Raises:
         UserError: if `device` is cuda and this rank has no GPU, or another rank dies: one line instead of the traceback
-            of whatever this one was doing.
+            of whatever this one was doing. In the latter case SIGTERM is ignored from then on.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
@@ -45,9 +50,11 @@ def process_group(device: str) -> Iterator[torch.device]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo's errors have no class
             raise
-        reason = " ".join(str(error).split())
+        # Torchrun stops the other ranks of one that died; this one must not go before its line is out.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        reason = textwrap.shorten(str(error), MAX_REASON, placeholder=" ...")
         raise UserError(
-            f"rank {rank()} lost another rank, whose own message says why ({reason}); "
+            f"rank {rank()} lost another rank, whose own message or torchrun's says why ({reason}); "
             "start again, a training with --resume"
         ) from error
     finally:

@@ -17,6 +17,7 @@ from pipelines.spec import InputSpec
 from shards.errors import UserError
 from shards.fold import open_fold
 from shards.manifest import read_manifest
+from shards.policy import apply_policy
 from shards.table import read_table
 
 NUM_HEATMAPS = 6
@@ -27,7 +28,7 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
     """Predict a fold with a run's best weights, and write all that follows from the predictions.
 
     `out` gets preds.csv, aucs.csv and the other tables of `write_scores`, heatmaps, and report.html. Under torchrun
-    the ranks share the images, and the first one writes.
+    the ranks share the images, and the first one writes. Uncertain and blank labels count as they did in the training.
 
     Returns:
         The scores on the first rank, None on the others.
@@ -44,7 +45,7 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
                 f"{run}: predicts {', '.join(trained.findings)}, but {shards} holds {', '.join(manifest.findings)}; "
                 "give shards with the run's findings"
             )
-        opened = open_fold(shards, manifest, fold)
+        opened = open_fold(shards, manifest, fold, trained.policy)
         if fold != "train":
             check_unseen(run, trained.train_patients, set(opened.table["patient_id"]), f"{fold} fold of {shards}")
         batches = build_loader(
@@ -56,6 +57,7 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
             device=torch_device,
             rank=distributed.rank(),
             num_ranks=distributed.num_ranks(),
+            policy=trained.policy,
         )
         predictions = predict(trained.scorer(), batches, opened.table, trained.findings, torch_device)
         if distributed.rank() != 0:
@@ -65,6 +67,8 @@ def evaluate(run: Path, shards: Path, out: Path, fold: str, device: str, loader:
         scores = write_scores(predictions, opened.table["patient_id"].to_numpy(), out)
         heatmaps = draw_clearest(trained, opened, predictions, NUM_HEATMAPS, out / "heatmaps")
         table = read_table(shards / manifest.table, manifest.findings)
+        findings = list(manifest.findings)
+        table[findings] = apply_policy(table[findings].to_numpy(), findings, trained.policy)
         log = read_train_log(RunDir(run).log) if RunDir(run).log.exists() else None
         write_report(out, scores, fold, table, trained.description, log, heatmaps)
         return scores

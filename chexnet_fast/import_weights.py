@@ -1,5 +1,6 @@
 """Import a checkpoint of reproduce-chexnet's kind, a pickled torchvision DenseNet-121, and run nothing in it."""
 
+import dataclasses
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -63,7 +64,14 @@ def import_weights(file: Path, run: Path, shards: Path | None) -> None:
 def shared_split_data() -> dict[str, Any]:
     """Return config.json's `data` for what reproduce-chexnet was trained on."""
     prevalence = {name: count / REPRODUCE_CHEXNET_IMAGES for name, count in REPRODUCE_CHEXNET_POSITIVES.items()}
-    return {"shards": None, "dataset": "nih", "table_sha256": None, "size": SIZE, "prevalence": prevalence}
+    return {
+        "shards": None,
+        "dataset": "nih",
+        "table_sha256": None,
+        "policy": dataclasses.asdict(DATASETS["nih"].policy),
+        "size": SIZE,
+        "prevalence": prevalence,
+    }
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C as requests that training answers at its next step."""
 
+import os
 import shlex
 import signal
 import sys
@@ -40,6 +41,8 @@ def resume_hint() -> str:
     """Say how to go on: with the train command and --resume; other commands that train, as the demo, start anew."""
     if sys.argv[1:2] != ["train"]:
         return "start again in another folder, as only `chexnet-fast train` goes on"
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
+        return "go on with: the same torchrun command on every node, with --resume"
     num_ranks = distributed.num_local_ranks()
     start = f"torchrun --nproc-per-node {num_ranks} -m chexnet_fast" if num_ranks > 1 else "chexnet-fast"
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]

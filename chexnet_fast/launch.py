@@ -12,6 +12,8 @@ import torch
 
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
+from chexnet_fast.curves import import_wandb
+from chexnet_fast.losses import balanced_weights
 from chexnet_fast.model import SMALLEST_INPUT, build_model
 from chexnet_fast.replay import check_compiler
 from chexnet_fast.rundir import RunDir, check_run, describe_data, describe_run, start_run
@@ -62,14 +64,17 @@ def run_training(
     config = dataclasses.replace(config, size=size)
     if config.steps == "compiled" and config.device == "cuda":
         check_compiler()
+    data = describe_data(shards, manifest, table, policy, size)
+    class_weights = balanced_weights(data["prevalence"]) if config.class_weights == "balanced" else None
     with distributed.process_group(config.device) as device:
         num_ranks = distributed.num_ranks()
         if config.batch_size % num_ranks:
             raise UserError(f"--batch-size {config.batch_size} cannot be shared by {num_ranks} ranks; take a multiple")
-        data = describe_data(shards, manifest, table, policy, size)
         description = describe_run(dataclasses.asdict(config), manifest.findings, data)
         if distributed.rank() == 0:
             check_run(run, description, resume)
+            if config.wandb is not None:
+                import_wandb()  # a missing package shows before there is a run folder
         begun = RunDir(run).state.exists()
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True
@@ -95,7 +100,7 @@ def run_training(
         val_table = table[table["fold"] == "val"]
         if distributed.rank() == 0:
             start_run(run, description, table.loc[table["fold"] == "train", "patient_id"])
-        train(config, model, train_loader, val_loader, val_table, manifest.findings, RunDir(run), device)
+        train(config, model, train_loader, val_loader, val_table, manifest.findings, RunDir(run), device, class_weights)
 
 
 def num_cores_per_rank() -> int:

@@ -12,6 +12,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from chexnet_fast import distributed
+from chexnet_fast.config import TrainConfig
 from shards.errors import UserError
 
 Pass = Callable[[torch.Tensor], torch.Tensor]
@@ -42,6 +44,25 @@ class ReplayedModel(nn.Module):
         if len(images) != self._batch_size:
             return self.model(images)
         return self._passes[self.training](images).clone()  # the next batch's logits are written to the same memory
+
+
+def fast_model(model: nn.Module, config: TrainConfig, device: torch.device, amp_dtype: torch.dtype) -> nn.Module:
+    """Return what runs a rank's full batches in the way that a config says; on the CPU the model itself.
+
+    Args:
+        model: on `device`.
+        config: the complete config; its size and this rank's share of its batch size are the full batch's shape.
+        device: where to train.
+        amp_dtype: arithmetic of the forward pass; float32 is without autocast.
+    """
+    if device.type == "cpu" or config.steps == "eager":
+        return model
+    batch_size = config.batch_size // distributed.num_ranks()
+    if config.steps == "compiled":
+        return compile_passes(model, batch_size)
+    assert config.size is not None, "a complete config has a size"
+    shape = (batch_size, 1, config.size, config.size)
+    return record(model, torch.zeros(shape, dtype=torch.uint8, device=device), amp_dtype)
 
 
 def record(model: nn.Module, sample: torch.Tensor, amp_dtype: torch.dtype) -> ReplayedModel:

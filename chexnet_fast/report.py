@@ -44,7 +44,7 @@ def write_report(
             curves.png and classes.png are added to it.
         scores: what `write_scores` returned.
         fold: the fold that was predicted.
-        table: the study table, all folds.
+        table: the study table, all folds, with labels of 1, 0 and NaN as the run's policy has them.
         description: the run's config.json: `config`, `findings`, `data`, `command` and `environment`.
         log: the run's training log; None for imported weights.
         heatmaps: PNG files by caption, drawn in this order.

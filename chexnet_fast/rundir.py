@@ -1,5 +1,6 @@
 """The folder of a training run: what lies where, what the run was, and where it stands."""
 
+import dataclasses
 import io
 import json
 import math
@@ -17,7 +18,7 @@ import torch
 from chexnet_fast.environment import describe_environment
 from chexnet_fast.trainlog import LOG_COLUMNS
 from shards.errors import UserError
-from shards.files import whole_file
+from shards.files import remove_left_overs, whole_file
 from shards.manifest import Manifest
 from shards.policy import LabelPolicy, apply_policy
 
@@ -63,6 +64,11 @@ class RunDir:
         """TensorBoard's event files."""
         return self.path / "tensorboard"
 
+    @property
+    def wandb_id(self) -> Path:
+        """The id of this folder's run at Weights & Biases; there if it has one."""
+        return self.path / "wandb_id.txt"
+
 
 def describe_run(config: Mapping[str, Any], findings: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what config.json holds: the config, the data, the command, and what it runs on.
@@ -100,6 +106,7 @@ def describe_data(
         "shards": str(shards),
         "dataset": manifest.dataset,
         "table_sha256": manifest.table_sha256,
+        "policy": dataclasses.asdict(policy),
         "size": size,
         "prevalence": {
             finding: None if math.isnan(share) else float(share)
@@ -133,7 +140,9 @@ def check_run(path: Path, description: dict[str, Any], resume: bool) -> None:
 
 
 def start_run(path: Path, description: dict[str, Any], train_patients: Iterable[str] | None) -> None:
-    """Make a run's folder and write its train_patients.txt and config.json; a resumed run keeps the first ones.
+    """Make a run's folder and write its train_patients.txt and config.json.
+
+    A resumed run keeps the first ones, and loses what a kill left half written.
 
     Args:
         path: the folder.
@@ -145,6 +154,7 @@ def start_run(path: Path, description: dict[str, Any], train_patients: Iterable[
     """
     run = RunDir(path)
     if run.config.exists():
+        remove_left_overs(path)
         return
     try:
         path.mkdir(parents=True, exist_ok=True)

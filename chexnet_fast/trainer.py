@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from chexnet_fast import distributed
 from chexnet_fast.config import TrainConfig
+from chexnet_fast.curves import Curves
 from chexnet_fast.interrupts import Interrupts, listen, resume_hint
 from chexnet_fast.losses import bce_sum, objective
 from chexnet_fast.metrics import auc_table, mean_auc
 from chexnet_fast.optimizer import build_optimizer, set_lr
 from chexnet_fast.predict import amp_dtype, predict_logits, to_predictions
 from chexnet_fast.progress import Progress
-from chexnet_fast.replay import compile_passes, record
+from chexnet_fast.replay import fast_model
 from chexnet_fast.rundir import RunDir, load_state, save_state, write_log
 from chexnet_fast.schedule import Plateau, step_lr
 from chexnet_fast.timing import DataWait
@@ -45,6 +45,7 @@ def train(
     findings: Sequence[str],
     run: RunDir,
     device: torch.device,
+    class_weights: torch.Tensor | None = None,
 ) -> None:
     """Train a model from where its run folder says that it stands, to the end of its schedule.
 
@@ -60,18 +61,21 @@ def train(
         findings: the model's logits, in order.
         run: the run's folder, which exists.
         device: where to train.
+        class_weights: as for bce_sum.
 
     Raises:
         UserError: if a loss or weight is not finite, or the disk is full.
         SystemExit: with status 128 + signal after SIGTERM or SIGINT.
     """
     with listen() as interrupts:
-        training = Training(config, model, findings, run, device, interrupts)
+        training = Training(config, model, findings, run, device, interrupts, class_weights)
         training.restore()
         while not training.progress.plateau.finished:
             training.train_epoch(train_loader)
             val_loss, val_auc = training.validate(val_loader, val_table)
             training.finish_epoch(train_loader.num_images, val_loss, val_auc)
+        if training.is_writer:
+            training.curves.close()
 
 
 class Training:
@@ -84,6 +88,7 @@ class Training:
         run: where checkpoints and curves go.
         device: where to train.
         interrupts: what to answer at the next step.
+        class_weights: as for bce_sum.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Training:
         run: RunDir,
         device: torch.device,
         interrupts: Interrupts,
+        class_weights: torch.Tensor | None,
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)
@@ -102,6 +108,7 @@ class Training:
         self.run = run
         self.device = device
         self.interrupts = interrupts
+        self.class_weights = None if class_weights is None else class_weights.to(device)
         self.amp_dtype = amp_dtype(config.amp, device)
         self.progress = Progress(Plateau(config.lr))
         self.optimizer = build_optimizer(config, model, config.lr)
@@ -119,22 +126,10 @@ class Training:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
-        self.step_model = self.fast_model()
+        self.step_model = fast_model(self.model, self.config, self.device, self.amp_dtype)
         self.shared_model = distributed.wrap(self.step_model, self.device)
         if self.is_writer:
-            self.curves = SummaryWriter(self.run.tensorboard, purge_step=self.progress.epoch)
-
-    def fast_model(self) -> nn.Module:
-        """Return what runs the model's full batches in the way that the config says; on the CPU the model itself."""
-        if self.device.type == "cpu" or self.config.steps == "eager":
-            return self.model
-        batch_size = self.config.batch_size // distributed.num_ranks()
-        if self.config.steps == "compiled":
-            return compile_passes(self.model, batch_size)
-        assert self.config.size is not None, "the complete config has a size"
-        shape = (batch_size, 1, self.config.size, self.config.size)
-        sample = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-        return record(self.model, sample, self.amp_dtype)
+            self.curves = Curves(self.config, self.run, self.progress.epoch)
 
     def train_epoch(self, loader: Loader) -> None:
         """Train on the batches of the current epoch that are left."""
@@ -171,7 +166,7 @@ class Training:
             images, labels = self.blank_batch(images, labels)
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype != torch.float32):
             logits = self.shared_model(images)
-        loss_sum, num_known = bce_sum(logits, labels)
+        loss_sum, num_known = bce_sum(logits, labels, self.class_weights)
         self.scaler.scale(objective(loss_sum, num_known)).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -234,7 +229,7 @@ class Training:
         logits, labels = predict_logits(
             self.step_model, loader, rows, self.device, self.amp_dtype, self.answer_interrupt
         )
-        loss_sum, num_known = bce_sum(logits, labels)
+        loss_sum, num_known = bce_sum(logits, labels, self.class_weights)
         val_loss = float(loss_sum / num_known)
         if not math.isfinite(val_loss):
             raise UserError(
@@ -263,11 +258,9 @@ class Training:
         self.save()
 
     def log(self, row: dict[str, float]) -> None:
-        """Add an epoch to log_train.csv, TensorBoard and the terminal."""
+        """Add an epoch to log_train.csv, the curves and the terminal."""
         write_log(self.run, self.progress.log)
-        for name, value in row.items():
-            self.curves.add_scalar(name, value, int(row["epoch"]))
-        self.curves.flush()
+        self.curves.add(row)
         tqdm.write(
             f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}, "
             f"val AUC {row['val_auc']:.4f}, lr {row['lr']:g}, {row['images_per_second']:.0f} img/s, "

@@ -32,3 +32,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise UserError(f"{path}: {error.strerror or error}; make room or give another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove the temporary files of killed writers from a folder that nobody else writes to."""
+    for left_over in folder.glob(f"{TEMPORARY}*"):
+        left_over.unlink()

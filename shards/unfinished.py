@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from shards.errors import UserError
-from shards.files import TEMPORARY, whole_file
+from shards.files import remove_left_overs, whole_file
 from shards.manifest import Manifest, read_manifest
 
 RECEIPTS = "packing"
@@ -40,8 +40,7 @@ def begin(out: Path, plan_sha256: str) -> bool:
                 f"{out}: holds an unfinished packing of other input or settings; delete it, or choose another folder"
             )
         for folder in (out, plan.parent):
-            for left_over in folder.glob(f"{TEMPORARY}*"):
-                left_over.unlink()
+            remove_left_overs(folder)
         return True
     if out.exists() and any(path.name != RECEIPTS for path in out.iterdir()):
         raise UserError(f"{out}: holds other files; choose an empty folder, or a new one")

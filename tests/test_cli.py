@@ -17,7 +17,9 @@ from torchvision.models import densenet121
 
 from chexnet_fast import cli
 from shards.findings import NIH_FINDINGS
+from shards.fold import open_fold
 from shards.manifest import read_manifest
+from shards.policy import LabelPolicy
 
 
 def run(*arguments: object) -> int:
@@ -239,6 +241,14 @@ def test_missing_dali_names_the_extras(tiny, tmp_path, capsys, monkeypatch):
     assert "cuda110" in error and "--loader pil" in error
 
 
+def test_missing_wandb_names_the_extra_and_leaves_nothing(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    on_cpu = ("--no-pretrained", "--device", "cpu", "--size", 64)
+    error = expect_error(capsys, "train", tiny / "shards", tmp_path / "run", "--wandb", "chexnet", *on_cpu)
+    assert "chexnet-fast[wandb]" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_shards_of_another_format_are_refused(tiny, tmp_path, capsys):
     shards = tmp_path / "shards"
     shards.mkdir()
@@ -283,6 +293,29 @@ def test_a_checkpoint_of_the_reference_is_imported_and_evaluated(way, tmp_path, 
     assert run("evaluate", tmp_path / "run", way / "shards", "--out", tmp_path / "out", "--device", "cpu") == 0
     assert "does not know its training patients" in capsys.readouterr().err
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_run_is_scored_with_the_labels_and_weights_that_it_was_trained_with(tmp_path):
+    images, shards, trained, out = (tmp_path / name for name in ("images", "shards", "run", "out"))
+    assert run("phantom", images, "--images", 60, "--size", 64, "--enrich", 3, "--layout", "chexpert") == 0
+    assert run("pack", shards, "--images", images, "--labels", images, "--split", "patient", "--size", 64) == 0
+    on_cpu = ("--device", "cpu", "--batch-size", 16)
+    labels = ("--uncertain", "ones", "Edema=zeros", "--blank", "ignore", "--class-weights", "balanced")
+    assert run("train", shards, trained, "--no-pretrained", "--epochs", 1, "--size", 64, *labels, *on_cpu) == 0
+    assert run("evaluate", trained, shards, "--out", out, "--fold", "val", *on_cpu) == 0
+
+    manifest = read_manifest(shards)
+    policy = LabelPolicy("ones", "ignore", {"Edema": "zeros"})
+    train, val = (open_fold(shards, manifest, fold, policy).labels for fold in ("train", "val"))
+    assert pd.read_csv(out / "metrics.csv")["num_positive"].tolist() == (val == 1).sum(axis=0).tolist()
+    own_policy = open_fold(shards, manifest, "val").labels
+    assert (val == 1).sum() > (own_policy == 1).sum()
+
+    probabilities = pd.read_csv(out / "preds.csv").iloc[:, 1:].to_numpy()
+    positives, negatives = ((train == label).sum(axis=0) / (train >= 0).sum(axis=0) for label in (1, 0))
+    losses = np.where(val == 1, -negatives * np.log(probabilities), -positives * np.log(1 - probabilities))
+    log = pd.read_csv(trained / "log_train.csv")
+    assert log["val_loss"].item() == pytest.approx(losses[val >= 0].mean(), rel=1e-4)
 
 
 def test_an_unknown_recipe_is_named(tiny, tmp_path, capsys):

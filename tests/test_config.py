@@ -58,6 +58,7 @@ def test_reference_3_differs_in_the_division_alone() -> None:
         ("schedule", "linear"),
         ("warmup_epochs", 100.0),
         ("blank", "most"),
+        ("class_weights", "heavy"),
     ],
 )
 def test_a_bad_value_is_quoted_with_its_option(field: str, value: Any) -> None:

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     config = dataclasses.asdict(reference())
     prevalence = dict.fromkeys(FINDINGS, 0.1)
-    start_run(folder, describe_run(config, FINDINGS, {"size": 64, "prevalence": prevalence}), None)
+    start_run(folder, describe_run(config, FINDINGS, {"size": 64, "policy": {}, "prevalence": prevalence}), None)
     torch.manual_seed(0)
     save_weights(ChexNet(len(FINDINGS)), RunDir(folder).best, FINDINGS)
     return folder

@@ -61,6 +61,7 @@ def test_config_json_gives_the_complete_config_back(tmp_path: Path) -> None:
     assert TrainConfig(**stored["config"]) == dataclasses.replace(reference(), lr=0.02)
     assert stored["findings"] == ["Mass", "Nodule"]
     assert stored["data"]["prevalence"] == {"Mass": 0.5, "Nodule": 1.0}
+    assert LabelPolicy(**stored["data"]["policy"]) == LabelPolicy()
     assert stored["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert stored["environment"]["machine"]["num_cores"] >= 1
     assert stored["command"]

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import math
 import os
 import signal
@@ -128,6 +129,25 @@ def test_death_between_checkpoints_is_resumed_to_the_same_bits(uninterrupted: Ru
 
     with pytest.raises(KeyError):
         run(tmp_path, on_batch=die)
+    assert_same_run(uninterrupted, run(tmp_path))
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_from_the_checkpoint_before(
+    uninterrupted: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill_disk(epoch: int, batch_number: int, batch: Batch) -> Batch:
+        if (epoch, batch_number) == (1, 3):
+            monkeypatch.setattr(os, "fsync", full)
+        return batch
+
+    with pytest.raises(UserError, match=r"last\.safetensors: No space left on device; make room"):
+        run(tmp_path, on_batch=fill_disk)
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["progress"]["plateau"]["epoch"] == 1
+    assert not list(tmp_path.glob("tmp-*"))
     assert_same_run(uninterrupted, run(tmp_path))
 
 

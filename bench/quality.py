@@ -62,7 +62,7 @@ def bench_quality(
     """Train every variant with every seed on one set of phantoms, and evaluate it.
 
     Args:
-        out: the folder for the phantoms, the runs, quality.jsonl and quality.md; what it holds already is taken up.
+        out: the folder for the phantoms, the runs, quality.jsonl and quality.md; new or empty.
         num_images: phantoms, all folds together, split by patient.
         num_seeds: seeds 0, 1, ...
         epochs: the most epochs of each recipe, by its name.

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from bench.cases import repeat_fold
 from bench.gpu_watch import GpuWatch
@@ -34,6 +35,8 @@ from shards.manifest import read_manifest
 NUM_ROUNDS = 5
 NUM_TRAIN, NUM_VAL = 78_468, 11_219
 """Images of reproduce-chexnet's training and validation folds of NIH, over which times are stated."""
+OURS = ("ceiling", "ours")
+"""Families of cases that share one model and its memory."""
 SLOW_VAL = 1_024
 """Validation images of the loaders that decode originals with Pillow."""
 
@@ -74,20 +77,17 @@ def bench_training(
     findings = folds[0][0].manifest.findings
     size = config.size or folds[0][0].manifest.size or 224
     with TemporaryDirectory(dir=out) as run, GpuWatch(device) as watch:
-        config = replace(config, size=size, checkpoint_minutes=1e9)
-        torch.backends.cudnn.benchmark = True
-        training = Training(
-            config, build_model(findings, pretrained=False), findings, RunDir(Path(run)), device, Interrupts()
-        )
-        training.restore()
+        free_before = _free_memory(device)
+        training = _build_training(replace(config, size=size, checkpoint_minutes=1e9), findings, Path(run), device)
         limits = measure_limits(training.model, size, device, training.amp_dtype)
-        cases: list[tuple[Case, float]] = []
-        for build in _builders(folds, training, size, num_workers, num_train, num_val):
-            cases.append(_warmed_up(build, device))
-        measured = [_measure_round([case for case, _ in cases], seconds) for _ in range(NUM_ROUNDS)]
+        own_memory = free_before - _free_memory(device)
+        builders = _builders(folds, training, size, num_workers, num_train, num_val)
+        cases = [_warmed_up(build, device) for build in tqdm(builders, "warm up")]
+        rounds = tqdm(range(NUM_ROUNDS), "measure")
+        measured = [_measure_round([case for case, _ in cases], seconds) for _ in rounds]
     paces, val_rates = (list(zip(*part, strict=True)) for part in zip(*measured, strict=True))
     rows = [
-        _row(case, memory, case_paces, rates, watch)
+        _row(case, memory + (own_memory if case.family in OURS else 0), case_paces, rates, watch)
         for (case, memory), case_paces, rates in zip(cases, paces, val_rates, strict=True)
     ]
     rows = [*_with_ratios(rows), *_limit_rows(limits)]
@@ -100,6 +100,14 @@ def _repeated_folds(folder: Path, num_train: int, num_val: int) -> tuple[Fold, F
     manifest = read_manifest(folder)
     train, val = (open_fold(folder, manifest, fold) for fold in ("train", "val"))
     return repeat_fold(train, num_train), repeat_fold(val, num_val)
+
+
+def _build_training(config: TrainConfig, findings: Sequence[str], run: Path, device: torch.device) -> Training:
+    torch.backends.cudnn.benchmark = True
+    model = build_model(findings, pretrained=False)
+    training = Training(config, model, findings, RunDir(run), device, Interrupts(), class_weights=None)
+    training.restore()
+    return training
 
 
 def _builders(

@@ -51,7 +51,7 @@ class TrainingRow:
         share: of training, of the ceiling, 0 to 1.
         data_wait: the share of the time in which the device waited for data, 0 to 1.
         gpu_busy: the share of the time in which a kernel ran, 0 to 1.
-        gpu_memory: bytes of the GPU's memory that the case took when it was set up; our cases share the ceiling's.
+        gpu_memory: bytes of the GPU's memory that the case takes.
     """
 
     family: str

@@ -65,6 +65,19 @@ def test_archives_give_the_tars_that_their_files_give(
     assert verify(packed, progress=False, decode=True).num_images == 40
 
 
+def test_images_may_lie_partly_in_archives_and_partly_in_files(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, labels, archives = tiny
+    files = sorted(images.iterdir())
+    plain = pack_tiny(tmp_path / "plain", images, labels)
+    (tmp_path / "mixed").mkdir()
+    for file in files[1::NUM_ARCHIVES]:
+        (tmp_path / "mixed" / file.name).symlink_to(file)
+    for number in (1, 3):
+        (tmp_path / "mixed" / f"images_{number:03d}.tar.gz").symlink_to(archives / f"images_{number:03d}.tar.gz")
+    mixed = pack_tiny(tmp_path / "out", tmp_path / "mixed", labels)
+    assert [shard.sha256 for shard in mixed.shards] == [shard.sha256 for shard in plain.shards]
+
+
 def test_bytes_do_not_depend_on_the_number_of_workers(
     tiny: tuple[Path, Path, Path], packed: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import webdataset
 from PIL import Image
 from tiny_nih import folder_bytes, image_name, pack_tiny, png, write_nih
 
-from shards.codec import decode_image, pack_image
+from shards.codec import decode_image, fit_image
 from shards.errors import UserError
 from shards.findings import NIH_FINDINGS
 from shards.manifest import read_manifest
@@ -53,7 +53,7 @@ def test_every_image_stands_once_in_its_fold_with_its_pixels(tiny: tuple[Path, P
                 shard.fold,
             ]
             assert record["findings"] == [finding for finding in NIH_FINDINGS if study[finding] == 1]
-            assert sample["gray"] == pack_image(decode_image(Path(study["path"]).read_bytes()), "raw", 24, None)
+            assert sample["gray"] == fit_image(decode_image(Path(study["path"]).read_bytes()), 24).tobytes()
             seen.append((shard.fold, row))
     assert sorted(row for _, row in seen) == list(range(40))
     for fold in ("val", "test"):

@@ -110,6 +110,18 @@ def test_packing_again_changes_nothing_and_other_settings_are_refused(tiny: tupl
     assert folder_bytes(packed) == before
 
 
+def test_packing_again_with_other_labels_points_to_relabel(
+    tiny: tuple[Path, Path], packed: Path, tmp_path: Path
+) -> None:
+    images, labels = tiny
+    other = tmp_path / "other.csv"
+    other.write_text(labels.read_text().replace("Hernia", "Edema"))
+    with pytest.raises(UserError, match=rf"other labels .{labels.name}.*chexnet-fast relabel {packed} --labels FILE"):
+        pack_tiny(packed, images, other)
+    with pytest.raises(UserError, match="other input or settings"):
+        pack_tiny(packed, images, other, size=25)
+
+
 def test_a_folder_with_other_files_is_left_alone(tiny: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):

@@ -197,6 +197,21 @@ def test_a_plain_tar_that_is_cut_between_two_images_is_found(tiny: tuple[Path, P
         pack_tiny(tmp_path / "out", archive, tiny[1])
 
 
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    tiny: tuple[Path, Path, Path], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.files.secrets.token_hex", lambda num_bytes: "full")
+    (tmp_path / "out" / "packing").mkdir(parents=True)
+    (tmp_path / "out" / "packing" / "tmp-full-spool-001.bin").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"spool-001.bin: No space left on device; make room") as caught:
+        pack_tiny(tmp_path / "out", tiny[2], tiny[1], num_workers=1)
+    assert len(str(caught.value).splitlines()) == 1
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "out" / "packing").glob("*spool-*.bin")] == ["spool-000.bin"]
+    pack_tiny(tmp_path / "out", tiny[2], tiny[1])
+    assert folder_bytes(tmp_path / "out") == folder_bytes(packed)
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -110,15 +110,47 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def png_file(side: int, depth: int, color_type: int, rows: bytes, interlaced: bool = False) -> bytes:
+    """A PNG by its specification: Pillow writes neither all depths nor interlaced files."""
+    header = struct.pack(">IIBBBBB", side, side, depth, color_type, 0, 0, interlaced)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
+
+
+def png_rows(rows: np.ndarray) -> bytes:
+    """The bytes of rows, each after the number of its filter, 0 for none."""
+    return b"".join(b"\0" + row.tobytes() for row in rows)
+
+
+ADAM7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+"""Each pass's first row, step of rows, first column and step of columns."""
+
+
+def interlaced(pixels: np.ndarray) -> bytes:
+    passes = [png_rows(pixels[row::row_step, column::column_step]) for row, row_step, column, column_step in ADAM7]
+    return png_file(len(pixels), 8, 0, b"".join(passes), interlaced=True)
+
+
 def bomb(side: int) -> bytes:
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    return png_file(side, 8, 0, b"")
 
 
 def with_broken_checksum(data: bytes) -> bytes:
     """Change the checksum of the pixels' chunk, which Pillow does not look at when it loads."""
     end = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 :][:4], "big")
     return data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :]
+
+
+def test_an_interlaced_png_has_its_pixels() -> None:
+    assert np.array_equal(np.asarray(decode_image(interlaced(GREY))), GREY)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_few_bits_of_grey_are_spread_over_eight(depth: int) -> None:
+    packed = noise(48, 48 * depth // 8)
+    values = np.unpackbits(packed, axis=1).reshape(48, 48, depth) @ (1 << np.arange(depth)[::-1])
+    image = decode_image(png_file(48, depth, 0, png_rows(packed)))
+    assert np.array_equal(np.asarray(image), values * (255 // (2**depth - 1)))
 
 
 GOOD = png(0)

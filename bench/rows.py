@@ -1,6 +1,7 @@
 """A line of the loader report, and its files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,23 @@ class Row:
         return f"{self.codec} {self.size or 'original'}"
 
 
-def write_rows(rows: list[Row], environment: dict[str, Any], path: Path) -> None:
-    """Write rows as JSON, one a line, each with the environment that it was measured in."""
+def write_rows(rows: Sequence[Any], environment: dict[str, Any], path: Path) -> None:
+    """Write rows, of any dataclass, as JSON, one a line, each with the environment that it was measured in."""
     lines = [json.dumps({**asdict(row), "environment": environment}) + "\n" for row in rows]
     with whole_file(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def read_rows(path: Path) -> tuple[list[Row], dict[str, Any]]:
-    """Read what `write_rows` wrote: the rows, and their environment."""
+def read_values(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Read what `write_rows` wrote: the values of each row, and their environment."""
     values = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     environment = [value.pop("environment") for value in values][0]
+    return values, environment
+
+
+def read_rows(path: Path) -> tuple[list[Row], dict[str, Any]]:
+    """Read the loader report's rows, and their environment."""
+    values, environment = read_values(path)
     rates = [value.pop("rate") for value in values]
     rows = [Row(**value, rate=rate and Rate(**rate)) for value, rate in zip(values, rates, strict=True)]
     return rows, environment

@@ -26,6 +26,7 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     bench = SubcommandApp()
     bench.command(commands_bench.loaders)
     bench.command(commands_bench.pack)
+    bench.command(commands_bench.codecs)
     app = SubcommandApp()
     app.command(commands_model.demo)
     app.command(commands_data.phantom)
@@ -41,7 +42,7 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     app.command(commands_model.heatmap)
     app.command(commands_model.plot)
     app.command(commands_model.export)
-    app.command(bench, name="bench", help="Measure loaders and packing beside their references.")
+    app.command(bench, name="bench", help="Measure loaders, packing and codecs beside their references.")
     return app
 
 

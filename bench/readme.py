@@ -1,8 +1,8 @@
 """Write the README's measured tables from bench/results: `python -m bench.readme`."""
 
-import re
 from pathlib import Path
 
+from bench.codecs import format_codecs, read_codecs
 from bench.rows import format_rows, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +19,18 @@ def loader_tables() -> str:
     return "\n".join(parts)
 
 
+def codec_tables() -> str:
+    """Return a Markdown table for each machine under bench/results, with a line that describes the machine."""
+    parts = []
+    for path in sorted(RESULTS.glob("*/codecs.jsonl")):
+        rows, environment = read_codecs(path)
+        parts.append(f"{rows[0].num_images:,} images; {describe(environment)}:\n\n{format_codecs(rows)}")
+    return "\n".join(parts)
+
+
+TABLES = {"loaders": loader_tables, "codecs": codec_tables}
+
+
 def describe(environment: dict) -> str:
     """Return a line about the machine and versions of a measurement."""
     machine, versions = environment["machine"], environment["versions"]
@@ -31,13 +43,11 @@ def describe(environment: dict) -> str:
 
 
 def with_tables(readme: str) -> str:
-    """Return the README's text with the measured tables between its markers made anew."""
-    return re.sub(
-        r"(<!-- loaders -->\n).*?(<!-- /loaders -->)",
-        lambda match: match[1] + loader_tables() + match[2],
-        readme,
-        flags=re.DOTALL,
-    )
+    """Return the README's text with the measured tables between their markers made anew."""
+    for name, tables in TABLES.items():
+        begin, end = readme.index(f"<!-- {name} -->\n"), readme.index(f"<!-- /{name} -->")
+        readme = f"{readme[:begin]}<!-- {name} -->\n{tables()}{readme[end:]}"
+    return readme
 
 
 if __name__ == "__main__":

@@ -58,10 +58,16 @@ def write_rows(rows: Sequence[Any], environment: dict[str, Any], path: Path) -> 
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def read_rows(path: Path) -> tuple[list[Row], dict[str, Any]]:
-    """Read what `write_rows` wrote: the rows, and their environment."""
+def read_values(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Read what `write_rows` wrote: the values of each row, and their environment."""
     values = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     environment = [value.pop("environment") for value in values][0]
+    return values, environment
+
+
+def read_rows(path: Path) -> tuple[list[Row], dict[str, Any]]:
+    """Read the loader report's rows, and their environment."""
+    values, environment = read_values(path)
     rates = [value.pop("rate") for value in values]
     rows = [Row(**value, rate=rate and Rate(**rate)) for value, rate in zip(values, rates, strict=True)]
     return rows, environment

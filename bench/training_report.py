@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from bench.measure import Rate
-from bench.rows import write_rows
+from bench.rows import read_values, write_rows
 from chexnet_fast.page import data_uri, flatten, write_page
 from chexnet_fast.plots import COLORS, INK, MUTED, STYLE, save_figure
 from shards.files import whole_file
@@ -90,6 +90,14 @@ def training_cells(row: TrainingRow) -> tuple[str, ...]:
         text(row.gpu_busy, "{:.0%}"),
         text(row.gpu_memory / 1e9 if row.gpu_memory else None, "{:.1f} GB"),
     )
+
+
+def read_training_rows(path: Path) -> tuple[list[TrainingRow], dict[str, Any]]:
+    """Read the training report's rows, and their environment."""
+    values, environment = read_values(path)
+    for value in values:
+        value.update({name: Rate(**value[name]) for name in ("train", "val") if value[name] is not None})
+    return [TrainingRow(**value) for value in values], environment
 
 
 def format_training_rows(rows: Sequence[TrainingRow]) -> str:

@@ -29,6 +29,7 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     bench.command(commands_bench.jpeg)
     bench.command(commands_bench.quality)
     bench.command(commands_bench.pack)
+    bench.command(commands_bench.codecs)
     app = SubcommandApp()
     app.command(commands_model.demo)
     app.command(commands_data.phantom)
@@ -44,7 +45,7 @@ def build_app(recipe: TrainConfig) -> SubcommandApp:
     app.command(commands_model.heatmap)
     app.command(commands_model.plot)
     app.command(commands_model.export)
-    app.command(bench, name="bench", help="Measure loaders, training and packing beside their references.")
+    app.command(bench, name="bench", help="Measure loaders, training, packing and codecs beside their references.")
     return app
 
 

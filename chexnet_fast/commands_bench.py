@@ -134,3 +134,17 @@ def pack(images: tuple[Path, ...], out: Path, workers: int | None = None) -> Non
     from bench.pack import bench_pack
 
     print(bench_pack(images, out, workers))
+
+
+def codecs(images: Path, out: Path) -> None:
+    """Measure each codec at each size: bytes, difference to the reference's pixels, encoding and decoding time.
+
+    Example: chexnet-fast bench codecs --images nih/images --out build/bench
+
+    Args:
+        images: a folder of image files, a hundred or more.
+        out: the folder for the rows and the table.
+    """
+    from bench.codecs import bench_codecs, format_codecs
+
+    print(format_codecs(bench_codecs(images, out)))

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -9,11 +10,10 @@ FORMATS = ("PNG", "JPEG")
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MAX_PIXELS = 1 << 26
 """The most pixels of a decoded or resized image: 8,192 x 8,192, four times a 4,096 x 4,096 detector's."""
+GROUP = 4
+"""How many images are best fitted together: the channels of Pillow's widest mode."""
 PNG_LEVEL = 3
 """zlib's level: at 224 pixels 12 % larger than Pillow's default of 6, and written in a third of its time."""
-Image.core.set_blocks_max(8)
-# Pillow keeps up to 8 MiB of freed images for the next ones: decoding and resizing take 7 % less time without the page
-# faults of new memory.
 
 
 class BadImageError(Exception):
@@ -78,6 +78,20 @@ def fit_image(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+def fit_images(images: Sequence[Image.Image], size: int) -> list[Image.Image]:
+    """Fit grey images, each bit for bit as `fit_image` does it alone.
+
+    GROUP images of one size are resized as the channels of one image, in four fifths of their time.
+
+    Raises:
+        BadImageError: see `fit_image`.
+    """
+    width, height = images[0].size
+    if [image.size for image in images] == [(width, height)] * GROUP and GROUP * width * height <= MAX_PIXELS:
+        return list(fit_image(Image.merge("CMYK", images), size).split())
+    return [fit_image(image, size) for image in images]
+
+
 def encode_image(image: Image.Image, codec: str, quality: int | None) -> bytes:
     """Encode a grey image: raw uint8 pixels row by row, PNG, or baseline JPEG of `quality` 1 to 95.
 
@@ -97,12 +111,13 @@ def encode_image(image: Image.Image, codec: str, quality: int | None) -> bytes:
     return encoded.getvalue()
 
 
-def pack_image(image: Image.Image, codec: str, size: int | None, quality: int | None) -> bytes:
-    """Turn a decoded image into a sample's bytes: fit it to `size` x `size` unless that is None, and encode it.
+def pack_images(images: Sequence[Image.Image], codec: str, size: int | None, quality: int | None) -> list[bytes]:
+    """Turn decoded images into samples' bytes: fit them to `size` x `size` unless that is None, and encode them.
 
-    The same image gives the same bytes (as PNG and JPEG: with the same Pillow).
+    The same image gives the same bytes (as PNG and JPEG: with the same Pillow), whatever images are beside it.
 
     Raises:
         BadImageError: see `fit_image` and `encode_image`.
     """
-    return encode_image(image if size is None else fit_image(image, size), codec, quality)
+    fitted = images if size is None else fit_images(images, size)
+    return [encode_image(image, codec, quality) for image in fitted]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 from typing import BinaryIO
+from urllib.parse import unquote
+from urllib.request import getproxies, proxy_bypass
 
 from tqdm import tqdm
-from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout, make_headers
 from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.util import parse_url
 
 from shards.errors import UserError
 
@@ -65,7 +68,7 @@ def download(
 
     An archive has its name only when its MD5 is right; until then it is `NAME.part`. One whose MD5 is wrong is kept as
     `NAME.wrong-md5`. One that lies there already is checked, not downloaded again. A failed archive does not stop the
-    others.
+    others. The environment's https_proxy, http_proxy and no_proxy, in either case, are honoured.
 
     Args:
         out: the folder to write.
@@ -88,11 +91,11 @@ def download(
         raise UserError(f"{out}: {error.strerror}; give another folder") from error
     stop = Event()
     bar = tqdm(unit="B", unit_scale=True, desc="download", disable=not progress)
-    with bar, PoolManager(maxsize=num_parallel, timeout=TIMEOUT, retries=REDIRECTS_ONLY) as pool:
+    with bar:
         total = _Total(bar, len(archives))
         executor = ThreadPoolExecutor(num_parallel)
         try:
-            futures = [executor.submit(_download_one, archive, out, pool, total, stop) for archive in archives]
+            futures = [executor.submit(_download_one, archive, out, total, stop) for archive in archives]
             problems = [problem for problem in (_problem(future) for future in futures) if problem]
         finally:
             stop.set()  # an interruption must not wait for gigabytes
@@ -132,7 +135,7 @@ def _problem(future: Future[None]) -> str | None:
     return None
 
 
-def _download_one(archive: Archive, out: Path, pool: PoolManager, total: _Total, stop: Event) -> None:
+def _download_one(archive: Archive, out: Path, total: _Total, stop: Event) -> None:
     whole, partial = out / archive.name, out / f"{archive.name}.part"
     try:
         if whole.exists():
@@ -141,11 +144,31 @@ def _download_one(archive: Archive, out: Path, pool: PoolManager, total: _Total,
             total.add(whole.stat().st_size)
             return
         total.add(_size(partial))
-        _fetch(archive, partial, pool, total, stop)
+        with _open_pool(archive.url) as pool:
+            _fetch(archive, partial, pool, total, stop)
         _check_md5(partial, archive)
         partial.replace(whole)
     except OSError as error:
         raise UserError(f"{partial}: {error.strerror}; make room or give another folder") from error
+
+
+def _open_pool(url: str) -> PoolManager:
+    """Open connections to a server, by the proxy that the environment names for it.
+
+    Raises:
+        UserError: if that is no HTTP proxy's address.
+    """
+    server = parse_url(url)
+    proxy = getproxies().get(f"{server.scheme}")
+    if not proxy or proxy_bypass(f"{server.netloc}"):
+        return PoolManager(timeout=TIMEOUT, retries=REDIRECTS_ONLY)
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        user = parse_url(address).auth
+        headers = make_headers(proxy_basic_auth=unquote(user)) if user else None
+        return ProxyManager(address, proxy_headers=headers, timeout=TIMEOUT, retries=REDIRECTS_ONLY)
+    except HTTPError as error:
+        raise UserError(f"{server.scheme}_proxy={proxy}: {error}; give it as http://HOST:PORT, or unset it") from error
 
 
 def _fetch(archive: Archive, partial: Path, pool: PoolManager, total: _Total, stop: Event) -> None:

@@ -100,7 +100,7 @@ def pack(
         shards=(),
     )
     draft = dataclasses.replace(draft, plan_sha256=_plan_digest(draft, labelled, sources))
-    if manifest := finished(out, draft.plan_sha256):
+    if manifest := finished(out, draft):
         return manifest
     crew = Crew(num_workers, dask, progress)
     existed = out.exists()

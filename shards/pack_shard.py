@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.codec import BadImageError
+from shards.codec import GROUP, BadImageError
 from shards.encoding import Encoding, packed_bytes, read_image
 from shards.files import whole_file
 from shards.findings import FOLDS
@@ -53,11 +53,9 @@ def pack_shard(task: ShardTask) -> Receipt:
     rejects = []
     tar = task.out / f"{task.plan.name}.tar"
     with whole_file(tar) as temporary, ShardWriter(temporary) as writer:
-        for sample in task.plan.samples:
-            try:
-                image = _image_bytes(task, sample.path)
-            except BadImageError as error:
-                rejects.append(Reject(sample.row, sample.image_id, sample.path, str(error)))
+        for sample, image in _packed_samples(task):
+            if isinstance(image, BadImageError):
+                rejects.append(Reject(sample.row, sample.image_id, sample.path, str(image)))
                 check_rejects({reject.path: reject.reason for reject in rejects}, task.max_rejects)
             else:
                 record = _record(sample, task.plan.fold)
@@ -100,10 +98,24 @@ def forget_receipts(out: Path) -> None:
             receipt.unlink()
 
 
-def _image_bytes(task: ShardTask, path: str) -> bytes:
-    if path in task.spooled:
-        return task.spooled[path].read(task.out / RECEIPTS)
-    return packed_bytes(read_image(path), path, task.encoding)
+def _packed_samples(task: ShardTask) -> Iterator[tuple[Sample, bytes | BadImageError]]:
+    """Give each sample's packed image, or what is wrong with it."""
+    num_together = 1 if task.spooled else GROUP  # images from archives are packed already
+    for start in range(0, len(task.plan.samples), num_together):
+        samples = task.plan.samples[start : start + num_together]
+        yield from zip(samples, _packed_group(task, [sample.path for sample in samples]), strict=True)
+
+
+def _packed_group(task: ShardTask, paths: Sequence[str]) -> Sequence[bytes | BadImageError]:
+    """Return the packed images of a group; where one is bad, all are packed again one by one, to tell which."""
+    try:
+        if paths[0] in task.spooled:
+            return [task.spooled[path].read(task.out / RECEIPTS) for path in paths]
+        return packed_bytes([(path, read_image(path)) for path in paths], task.encoding)
+    except BadImageError as error:
+        if len(paths) == 1:
+            return [error]
+        return [image for path in paths for image in _packed_group(task, [path])]
 
 
 def _record(sample: Sample, fold: str) -> dict[str, object]:

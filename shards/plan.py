@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from shards.errors import UserError
+from shards.errors import BadInputError
 from shards.findings import FOLDS
 from shards.shard_file import sample_key
 
@@ -43,7 +43,7 @@ def plan_shards(table: pd.DataFrame, findings: Sequence[str], seed: int) -> list
     """Cut the folds into shards; train in a permutation drawn from the seed, val and test in table order.
 
     Raises:
-        UserError: if two images have the same key.
+        BadInputError: if two images have the same key.
     """
     samples = _samples(table, findings)
     rows_of = table.groupby("fold")["row"]
@@ -69,7 +69,7 @@ def _samples(table: pd.DataFrame, findings: Sequence[str]) -> list[Sample]:
     keys = table["image_id"].map(sample_key)
     if keys.duplicated().any():
         first, second = table["image_id"][keys == keys[keys.duplicated()].iloc[0]].iloc[:2]
-        raise UserError(f"images {first} and {second} differ in extension or punctuation only: rename one")
+        raise BadInputError(f"images {first} and {second} differ in extension or punctuation only: rename one")
     positives: list[list[str]] = [[] for _ in range(len(table))]
     for row, column in zip(*np.nonzero(table[list(findings)].to_numpy() == 1), strict=True):
         positives[row].append(findings[column])

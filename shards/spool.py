@@ -88,7 +88,7 @@ def spool_archive(task: SpoolTask) -> None:
             if image_id in task.wanted:
                 try:
                     check_file_size(len(data))
-                    packed = packed_bytes(data, path, task.encoding)
+                    (packed,) = packed_bytes([(path, data)], task.encoding)
                 except BadImageError as error:
                     reasons[path] = str(error)
                     check_rejects(reasons, task.max_rejects)

@@ -12,8 +12,8 @@ RECEIPTS = "packing"
 PLAN = "plan.sha256"
 
 
-def finished(out: Path, plan_sha256: str) -> Manifest | None:
-    """Return the manifest if the packing is finished, None if it is not.
+def finished(out: Path, draft: Manifest) -> Manifest | None:
+    """Return the manifest if the packing that `draft` asks for is finished, None if it is not.
 
     Raises:
         UserError: if the folder holds another packing.
@@ -21,10 +21,21 @@ def finished(out: Path, plan_sha256: str) -> Manifest | None:
     if not (out / "manifest.json").exists():
         return None
     manifest = read_manifest(out)
-    if manifest.plan_sha256 != plan_sha256:
+    if manifest.plan_sha256 != draft.plan_sha256:
+        if manifest.labels != draft.labels and _asked_for(manifest) == _asked_for(draft):
+            raise UserError(
+                f"{out}: was packed with other labels ({manifest.labels['file']}); give it the new ones by "
+                f"chexnet-fast relabel {out} --labels FILE, or choose another folder"
+            )
         raise UserError(f"{out}: holds shards of other input or settings; delete it, or choose another folder")
     end(out)
     return manifest
+
+
+def _asked_for(manifest: Manifest) -> tuple[object, ...]:
+    """Return the input and settings of a packing but for its labels."""
+    images = manifest.images["folders"], manifest.images["views"]
+    return manifest.dataset, manifest.codec, manifest.quality, manifest.size, manifest.seed, manifest.split, images
 
 
 def begin(out: Path, plan_sha256: str) -> bool:

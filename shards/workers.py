@@ -1,5 +1,6 @@
 """Tasks over processes that share one progress bar, stop together, and never outlive the program."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,10 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 REFRESH_SECONDS = 0.2
+KEPT_BYTES = 1 << 26
+"""Freed memory that a worker keeps, to decode the next images into: 64 MiB."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
 
 counter: ContextVar[Callable[[int], None]] = ContextVar("counter")
 """What `count` calls inside a task: set by whoever runs it."""
@@ -86,8 +91,16 @@ def _start(done: "Synchronized[int]", stop: Event) -> None:
             done.value += num_units
 
     counter.set(add)
+    _keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _keep_freed_memory() -> None:
+    """Spare packing the page faults of memory that is given back and taken anew for each image: 4 % of its time."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 2)
 
 
 def _end_with_parent() -> None:

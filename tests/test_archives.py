@@ -65,6 +65,19 @@ def test_archives_give_the_tars_that_their_files_give(
     assert verify(packed, progress=False, decode=True).num_images == 40
 
 
+def test_images_may_lie_partly_in_archives_and_partly_in_files(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, labels, archives = tiny
+    files = sorted(images.iterdir())
+    plain = pack_tiny(tmp_path / "plain", images, labels)
+    (tmp_path / "mixed").mkdir()
+    for file in files[1::NUM_ARCHIVES]:
+        (tmp_path / "mixed" / file.name).symlink_to(file)
+    for number in (1, 3):
+        (tmp_path / "mixed" / f"images_{number:03d}.tar.gz").symlink_to(archives / f"images_{number:03d}.tar.gz")
+    mixed = pack_tiny(tmp_path / "out", tmp_path / "mixed", labels)
+    assert [shard.sha256 for shard in mixed.shards] == [shard.sha256 for shard in plain.shards]
+
+
 def test_bytes_do_not_depend_on_the_number_of_workers(
     tiny: tuple[Path, Path, Path], packed: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +195,21 @@ def test_a_plain_tar_that_is_cut_between_two_images_is_found(tiny: tuple[Path, P
     os.truncate(archive, second)
     with pytest.raises(UserError, match="images-224.tar: cut off or damaged"):
         pack_tiny(tmp_path / "out", archive, tiny[1])
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    tiny: tuple[Path, Path, Path], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.files.secrets.token_hex", lambda num_bytes: "full")
+    (tmp_path / "out" / "packing").mkdir(parents=True)
+    (tmp_path / "out" / "packing" / "tmp-full-spool-001.bin").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"spool-001.bin: No space left on device; make room") as caught:
+        pack_tiny(tmp_path / "out", tiny[2], tiny[1], num_workers=1)
+    assert len(str(caught.value).splitlines()) == 1
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "out" / "packing").glob("*spool-*.bin")] == ["spool-000.bin"]
+    pack_tiny(tmp_path / "out", tiny[2], tiny[1])
+    assert folder_bytes(tmp_path / "out") == folder_bytes(packed)
 
 
 KILLED = """

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from shards.datasets.chexpert import read_chexpert_labels
-from shards.datasets.registry import find_dataset
+from shards.datasets.registry import DATASETS, find_dataset
 from shards.errors import UserError
 from shards.findings import CHEXPERT_FINDINGS
+from shards.sources import find_sources
 
 HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding," + ",".join(CHEXPERT_FINDINGS)
 BLANK = "," * (len(CHEXPERT_FINDINGS) - 1)
@@ -38,6 +39,28 @@ def test_a_folder_gives_all_its_tables_with_the_publishers_folds(tmp_path: Path)
     labels = read_chexpert_labels(tmp_path)
     assert list(labels["fold"]) == ["train", "val"]
     assert list(labels["sex"]) == ["F", ""]
+
+
+@pytest.mark.parametrize("place", ["{}.csv", "{0}/{0}.csv"])
+@pytest.mark.parametrize("root", ["CheXphoto-v1.0", "CheXphoto-test-v1.0", "photos"])
+def test_chexphoto_is_found_wherever_its_tables_and_images_lie(tmp_path: Path, place: str, root: str) -> None:
+    renderings = ("natural/iphone", "natural/nokia", "synthetic/digital", "synthetic/photographic")
+    images = {
+        name: [f"{name}/{rendering}/patient00001/study1/view1_frontal.jpg" for rendering in renderings]
+        for name in ("train", "valid", "test")
+    }
+    for name, paths in images.items():
+        for path in paths:
+            (tmp_path / root / path).parent.mkdir(parents=True)
+            (tmp_path / root / path).touch()
+        rows = [f"CheXphoto-v1.0/{path},Female,68,Frontal,AP,1.0,{BLANK}" for path in paths]
+        write(tmp_path / root / place.format(name), HEADER, *rows)
+    folder = tmp_path / root
+    assert find_dataset("auto", folder) == "chexphoto"
+    labels = read_chexpert_labels(folder)
+    assert list(labels["image_id"]) == [path for paths in images.values() for path in paths]
+    found = find_sources([folder], DATASETS["chexphoto"].image_id).files
+    assert found == {name: str(folder / name) for name in labels["image_id"]}
 
 
 def test_a_test_table_of_paths_and_findings_alone_is_read(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def test_help_is_quick_and_every_command_shows_an_example():
         ["export"],
         ["bench", "loaders"],
         ["bench", "pack"],
+        ["bench", "codecs"],
     ):
         shown = subprocess.run([*chexnet_fast, *command, "--help"], check=True, capture_output=True, text=True).stdout
         assert f"Example: chexnet-fast {' '.join(command)}" in shown

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_nih import png
 from torchvision import transforms
 
-from shards.codec import BadImageError, decode_image, encode_image, fit_image, pack_image
+from shards.codec import GROUP, BadImageError, decode_image, encode_image, fit_image, fit_images, pack_images
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -39,10 +39,24 @@ def test_fitting_is_torchvisions_resize_and_center_crop(height: int, width: int,
     assert np.array_equal(np.asarray(fit_image(image, size)), np.asarray(expected))
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=5),
+    st.sampled_from([1, 3, 4, 5]),
+    st.integers(1, 130),
+)
+def test_fitting_images_together_changes_none(shapes: list[tuple[int, int]], num_equal: int, size: int) -> None:
+    shapes = [shape for shape in shapes for _ in range(num_equal)][:5]
+    images = [Image.fromarray(noise(*shape, seed=seed)) for seed, shape in enumerate(shapes)]
+    for group in (images, images[:4]):
+        expected = [fit_image(image, size).tobytes() for image in group]
+        assert [image.tobytes() for image in fit_images(group, size)] == expected
+
+
 @pytest.mark.parametrize("codec", ["raw", "png"])
 def test_raw_and_png_keep_the_reference_pixels(codec: str) -> None:
     data = png(1, 301)
-    packed = pack_image(decode_image(data), codec, 64, None)
+    (packed,) = pack_images([decode_image(data)], codec, 64, None)
     pixels = (
         np.frombuffer(packed, np.uint8).reshape(64, 64)
         if codec == "raw"
@@ -53,12 +67,12 @@ def test_raw_and_png_keep_the_reference_pixels(codec: str) -> None:
 
 def test_jpeg_is_grey_baseline_and_close() -> None:
     ramp = Image.fromarray(np.add.outer(np.arange(96), np.arange(96)).astype(np.uint8))
-    packed = pack_image(ramp, "jpeg", None, 95)
+    (packed,) = pack_images([ramp], "jpeg", None, 95)
     image = Image.open(io.BytesIO(packed))
     assert (image.format, image.mode, image.size) == ("JPEG", "L", (96, 96))
     assert "progressive" not in image.info
     assert np.abs(np.asarray(image).astype(int) - np.asarray(ramp).astype(int)).max() <= 3
-    assert len(pack_image(ramp, "jpeg", None, 50)) < len(packed)
+    assert len(encode_image(ramp, "jpeg", 50)) < len(packed)
 
 
 GREY = noise(48, 48)
@@ -75,7 +89,7 @@ MODES = {
 def test_other_modes_of_grey_give_the_reference_pixels(mode: str) -> None:
     data = encoded(MODES[mode])
     assert Image.open(io.BytesIO(data)).mode == mode
-    pixels = np.frombuffer(pack_image(decode_image(data), "raw", 24, None), np.uint8).reshape(24, 24)
+    pixels = np.asarray(fit_image(decode_image(data), 24))
     assert (reference(data, 24) == pixels[..., None]).all()
 
 
@@ -96,15 +110,47 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def png_file(side: int, depth: int, color_type: int, rows: bytes, interlaced: bool = False) -> bytes:
+    """A PNG by its specification: Pillow writes neither all depths nor interlaced files."""
+    header = struct.pack(">IIBBBBB", side, side, depth, color_type, 0, 0, interlaced)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
+
+
+def png_rows(rows: np.ndarray) -> bytes:
+    """The bytes of rows, each after the number of its filter, 0 for none."""
+    return b"".join(b"\0" + row.tobytes() for row in rows)
+
+
+ADAM7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+"""Each pass's first row, step of rows, first column and step of columns."""
+
+
+def interlaced(pixels: np.ndarray) -> bytes:
+    passes = [png_rows(pixels[row::row_step, column::column_step]) for row, row_step, column, column_step in ADAM7]
+    return png_file(len(pixels), 8, 0, b"".join(passes), interlaced=True)
+
+
 def bomb(side: int) -> bytes:
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    return png_file(side, 8, 0, b"")
 
 
 def with_broken_checksum(data: bytes) -> bytes:
     """Change the checksum of the pixels' chunk, which Pillow does not look at when it loads."""
     end = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 :][:4], "big")
     return data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :]
+
+
+def test_an_interlaced_png_has_its_pixels() -> None:
+    assert np.array_equal(np.asarray(decode_image(interlaced(GREY))), GREY)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_few_bits_of_grey_are_spread_over_eight(depth: int) -> None:
+    packed = noise(48, 48 * depth // 8)
+    values = np.unpackbits(packed, axis=1).reshape(48, 48, depth) @ (1 << np.arange(depth)[::-1])
+    image = decode_image(png_file(48, depth, 0, png_rows(packed)))
+    assert np.array_equal(np.asarray(image), values * (255 // (2**depth - 1)))
 
 
 GOOD = png(0)
@@ -126,7 +172,7 @@ BAD = {
 def test_a_bad_file_is_a_bad_image_with_the_reason(kind: str) -> None:
     data, reason = BAD[kind]
     with pytest.raises(BadImageError, match=reason):
-        pack_image(decode_image(data), "raw", 16, None)
+        decode_image(data)
 
 
 def test_a_line_that_resizing_would_blow_up_is_refused() -> None:
@@ -146,7 +192,7 @@ def test_damage_ends_in_pixels_or_in_a_bad_image(kind: str, changes: list[tuple[
     for place, value in changes:
         data[int(place * (len(data) - 1))] = value
     try:
-        packed = pack_image(decode_image(bytes(data)), "raw", 16, None)
+        (packed,) = pack_images([decode_image(bytes(data))], "raw", 16, None)
     except BadImageError as error:
         assert "\n" not in str(error) and "0x" not in str(error)
     else:
@@ -154,12 +200,14 @@ def test_damage_ends_in_pixels_or_in_a_bad_image(kind: str, changes: list[tuple[
 
 
 @pytest.mark.real
-def test_raw_and_png_of_real_images_equal_the_reference_bit_for_bit(nih: Path) -> None:
+@pytest.mark.parametrize("num_together", [1, GROUP])
+def test_raw_and_png_of_real_images_equal_the_reference_bit_for_bit(nih: Path, num_together: int) -> None:
     files = sorted((nih / "images").glob("*.png"))
     assert len(files) == 200
-    for file in files:
-        data = file.read_bytes()
-        image = fit_image(decode_image(data), 224)
-        raw = np.frombuffer(encode_image(image, "raw", None), np.uint8).reshape(224, 224)
-        assert (reference(data, 224) == raw[..., None]).all(), file
-        assert np.asarray(Image.open(io.BytesIO(encode_image(image, "png", None)))).tobytes() == raw.tobytes()
+    for start in range(0, len(files), num_together):
+        group = [file.read_bytes() for file in files[start : start + num_together]]
+        images = fit_images([decode_image(data) for data in group], 224)
+        for data, image in zip(group, images, strict=True):
+            raw = np.frombuffer(encode_image(image, "raw", None), np.uint8).reshape(224, 224)
+            assert (reference(data, 224) == raw[..., None]).all()
+            assert np.asarray(Image.open(io.BytesIO(encode_image(image, "png", None)))).tobytes() == raw.tobytes()

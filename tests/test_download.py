@@ -1,7 +1,9 @@
+import dataclasses
 import hashlib
 import re
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,10 +42,14 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:  # noqa: N802
-        name = self.path[1:]
+        name = self.path.rpartition("/")[2]  # a proxy is asked for the whole address
         self.server.asked[name].append(self.headers["Range"])
         with suppress(ConnectionError):  # the client has gone
             self.server.behave[name](self, content(name), len(self.server.asked[name]))
+
+    def do_CONNECT(self) -> None:  # noqa: N802
+        self.server.asked.setdefault("tunnels", []).append(self.path)
+        self.answer(403, b"")
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -96,6 +102,9 @@ def always_cut_at_the_same_byte(handler: Handler, data: bytes, _: int) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(module, "FIRST_WAIT", 0.001)
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -211,6 +220,57 @@ def test_no_server_at_all_is_one_clear_line(server: Server, tmp_path: Path) -> N
     nowhere = Archive("a", "http://127.0.0.1:1/a", "0" * 32)
     with pytest.raises(UserError, match=r"^a from http://127.0.0.1:1/a: .*Connection refused; run again"):
         fetch(tmp_path, nowhere)
+
+
+def elsewhere(archive: Archive, scheme: str = "http") -> Archive:
+    """The same archive at a server that cannot be found without a proxy."""
+    return dataclasses.replace(archive, url=f"{scheme}://archives.invalid/{archive.name}")
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    users = []
+
+    def keep_user(handler: Handler, data: bytes, num_requests: int) -> None:
+        users.append(handler.headers["Proxy-Authorization"])
+        cut_twice(handler, data, num_requests)
+
+    if name == "http_proxy":
+        monkeypatch.setenv(name, f"http://me:pass%20word@127.0.0.1:{server.server_port}")
+    else:
+        monkeypatch.setenv(name, f"127.0.0.1:{server.server_port}")
+    (path,) = fetch(tmp_path, elsewhere(server.archive("a", keep_user)))
+    assert path.read_bytes() == content("a")
+    user = f"Basic {b64encode(b'me:pass word').decode()}" if name == "http_proxy" else None
+    assert users == [user] * 3
+
+
+def test_a_secure_archive_is_asked_for_through_the_proxys_tunnel(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(UserError, match=r"^a from https://archives.invalid/a: .*403.*run again"):
+        fetch(tmp_path, elsewhere(server.archive("a"), "https"))
+    assert set(server.asked["tunnels"]) == {"archives.invalid:443"}
+
+
+def test_no_proxy_is_used_for_servers_that_need_none(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+    (path,) = fetch(tmp_path, server.archive("a"))
+    assert path.read_bytes() == content("a")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://127.0.0.1:port"])
+def test_a_proxy_of_no_use_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(UserError, match=rf"^http_proxy={proxy}: .*; give it as http://HOST:PORT") as caught:
+        fetch(tmp_path, server.archive("a"))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_an_interruption_stops_the_other_downloads(

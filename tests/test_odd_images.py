@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_codec import BAD, GREY, MODES, encoded, noise, reference
+from test_codec import BAD, GREY, MODES, encoded, interlaced, noise, png_file, png_rows, reference
 from tiny_nih import HEADER
 
 from shards.codec import BadImageError, decode_image
@@ -27,6 +27,10 @@ GOOD_FILES = {
     "cmyk.jpg": encoded(GREY_RGB.convert("CMYK"), "JPEG"),
     "exif rotated.jpg": encoded(Image.fromarray(noise(40, 60)), "JPEG", exif=ROTATED),
     "progressive.jpeg": encoded(Image.fromarray(GREY), "JPEG", progressive=True),
+    "interlaced.png": interlaced(GREY),
+    "4 bits.png": png_file(48, 4, 0, png_rows(noise(48, 24))),
+    "48 bits.png": png_file(48, 16, 2, png_rows(noise(48, 48 * 6).reshape(48, 48, 6)[..., [0, 1] * 3])),
+    "transparent palette.png": encoded(MODES["P"], transparency=3),
     "jpeg named.png": encoded(Image.fromarray(GREY), "JPEG"),
     "png named.JPG": encoded(Image.fromarray(GREY)),
     "a.dot.in.the.name.png": encoded(Image.fromarray(GREY)),

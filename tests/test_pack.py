@@ -8,7 +8,7 @@ import webdataset
 from PIL import Image
 from tiny_nih import folder_bytes, image_name, pack_tiny, png, write_nih
 
-from shards.codec import decode_image, pack_image
+from shards.codec import decode_image, fit_image
 from shards.errors import UserError
 from shards.findings import NIH_FINDINGS
 from shards.manifest import read_manifest
@@ -53,7 +53,7 @@ def test_every_image_stands_once_in_its_fold_with_its_pixels(tiny: tuple[Path, P
                 shard.fold,
             ]
             assert record["findings"] == [finding for finding in NIH_FINDINGS if study[finding] == 1]
-            assert sample["gray"] == pack_image(decode_image(Path(study["path"]).read_bytes()), "raw", 24, None)
+            assert sample["gray"] == fit_image(decode_image(Path(study["path"]).read_bytes()), 24).tobytes()
             seen.append((shard.fold, row))
     assert sorted(row for _, row in seen) == list(range(40))
     for fold in ("val", "test"):
@@ -108,6 +108,18 @@ def test_packing_again_changes_nothing_and_other_settings_are_refused(tiny: tupl
     with pytest.raises(UserError, match="other input or settings"):
         pack_tiny(packed, *tiny, seed=1)
     assert folder_bytes(packed) == before
+
+
+def test_packing_again_with_other_labels_points_to_relabel(
+    tiny: tuple[Path, Path], packed: Path, tmp_path: Path
+) -> None:
+    images, labels = tiny
+    other = tmp_path / "other.csv"
+    other.write_text(labels.read_text().replace("Hernia", "Edema"))
+    with pytest.raises(UserError, match=rf"other labels .{labels.name}.*chexnet-fast relabel {packed} --labels FILE"):
+        pack_tiny(packed, images, other)
+    with pytest.raises(UserError, match="other input or settings"):
+        pack_tiny(packed, images, other, size=25)
 
 
 def test_a_folder_with_other_files_is_left_alone(tiny: tuple[Path, Path], tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_no_folder_no_image_two_of_one_name(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_two_images_that_differ_in_extension_alone_are_named(tmp_path: Path) -> None:
+    images, labels = write_nih(tmp_path / "nih")
+    (images / "00000001_000.jpg").write_bytes(png(0))
+    with labels.open("a") as file:
+        file.write("00000001_000.jpg,Mass,0,1,30,F,PA,1,1,1,1\n")
+    with pytest.raises(UserError, match=r"00000001_000.png and 00000001_000.jpg differ in extension .*rename one"):
+        pack_tiny(tmp_path / "out", images, labels)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_empty_fold_is_named_and_can_be_allowed(tmp_path: Path) -> None:
     images, labels = write_nih(tmp_path / "nih", num_patients=2)
     split = tmp_path / "split.csv"

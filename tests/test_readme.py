@@ -10,6 +10,7 @@ from bench.readme import README, with_tables
 def test_the_tables_are_made_from_the_committed_results():
     readme = README.read_text(encoding="utf-8")
     assert "| PIL DataLoader, originals |" in readme
+    assert "| 224 | jpeg, quality 95 |" in readme
     assert with_tables(readme) == readme, "stale: run python -m bench.readme"
 
 

@@ -57,12 +57,15 @@ def read_chexpert_labels(path: Path) -> pd.DataFrame:
 def table_files(path: Path) -> list[Path]:
     """Return the label tables that a path stands for: itself, or those of TABLES that lie in the folder.
 
+    Each may also lie beside its images, as `valid/valid.csv`.
+
     Raises:
         UserError: if it is a folder that holds none of them.
     """
     if not path.is_dir():
         return [path]
-    files = [path / name for name in TABLES if (path / name).is_file()]
+    places = [place for name in TABLES for place in (path / name, path / Path(name).stem / name)]
+    files = [place for place in places if place.is_file()]
     if not files:
         raise UserError(f"{path}: holds none of {', '.join(TABLES)}; give --labels the table, or its folder")
     return files

@@ -125,7 +125,7 @@ def write_training_report(rows: list[TrainingRow], environment: dict[str, Any], 
 
 @rc_context(STYLE)
 def plot_training_rows(rows: Sequence[TrainingRow]) -> Figure:
-    """Draw every row's training rate and interval as a bar, on a logarithmic scale."""
+    """Draw every row's training rate and interval as a bar."""
     figure = Figure(figsize=(10.4, 0.3 * len(rows) + 1.1))
     axes = figure.subplots()
     medians = np.array([row.train.median for row in rows])
@@ -135,12 +135,11 @@ def plot_training_rows(rows: Sequence[TrainingRow]) -> Figure:
     axes.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=4, fontsize=7.5)
     axes.set_yticks(range(len(rows)), [f"{row.name}, {row.reads}" for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.0f}"))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    axes.margins(x=0.12)
-    axes.set_xlabel("images per second in training (logarithmic; lines: 95 % interval)")
+    axes.margins(x=0.08)
+    axes.set_xlabel("images per second in training (lines: 95 % interval)")
     return figure
 
 

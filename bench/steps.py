@@ -18,8 +18,8 @@ from chexnet_fast.trainer import Training
 from pipelines.batch import Batch, Loader
 from pipelines.order import EpochOrder
 
-NUM_WARMUP = 20
-"""Steps before the clock starts; more than a loader prefetches."""
+NUM_WARMUP = 40
+"""Steps before the clock starts; more than the loaders prefetch, of which a DataLoader has two batches a worker."""
 SYNC_STEPS = 50
 """The loops that never read a result let the GPU catch up as often, so that the clock sees it."""
 REFERENCE_BATCH = 16

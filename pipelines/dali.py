@@ -230,7 +230,7 @@ def _flip_and_normalise(images: Any, flip: Any, spec: InputSpec) -> Any:
         "float32": types.FLOAT,
     }
     if spec.channels == 3:
-        images = fn.cat(images, images, images, axis=2)
+        images = fn.color_space_conversion(images, image_type=types.GRAY, output_type=types.RGB)
     as_bytes = spec.dtype == "uint8"
     return fn.crop_mirror_normalize(
         images,

@@ -24,8 +24,7 @@ READ_BATCH = 64
 class ResidentLoader:
     """Load a fold's batches from the memory of the device.
 
-    The pixels are DaliLoader's to the bit as uint8, and to rounding as floating point. Batches are the caller's own
-    memory.
+    The pixels are DaliLoader's to the bit as uint8, and to rounding as floating point.
 
     Args:
         fold: the packed fold, of any codec and size.
@@ -51,7 +50,11 @@ class ResidentLoader:
         self._dtype = getattr(torch, spec.dtype)
         self._mean = 255 * torch.tensor(IMAGENET_MEAN[: spec.channels], device=device)
         self._scale = 1 / (255 * torch.tensor(IMAGENET_STD[: spec.channels], device=device))
-        self._threads = ThreadPoolExecutor(num_threads)
+        if device.type == "cpu":
+            self._num_threads = num_threads
+            self._threads = ThreadPoolExecutor(num_threads)
+            shape = (order.batch_size, spec.size, spec.size, spec.channels)
+            self._memory = np.empty(shape, np.uint8 if self._dtype == torch.uint8 else np.float32)
         _check_memory(fold, spec.size, device)
         self._pixels = _read_pixels(fold, spec.size, device, num_threads)
 
@@ -81,18 +84,22 @@ class ResidentLoader:
         return ((pixels - self._mean) * self._scale).to(self._dtype)
 
     def _on_cpu(self, positions: np.ndarray, flips: np.ndarray) -> torch.Tensor:
-        """Make one image at a time in each thread, so that each step finds the last one's result in the cache."""
+        """Make one image at a time in each thread, so that each step finds the last one's result in the cache.
+
+        All batches lie in the same memory: pages fresh from the system cost more than filling them.
+        """
         pixels, mean, scale = self._pixels.numpy(), self._mean.numpy(), self._scale.numpy()
+        images = self._memory[: len(positions)]
 
-        def fill(image: np.ndarray, position: int, is_flipped: bool) -> None:
-            image[:] = pixels[position, :, :: -1 if is_flipped else 1, None]
-            if image.dtype != np.uint8:
-                image -= mean
-                image *= scale
+        def fill(part: slice) -> None:
+            for image, position, is_flipped in zip(images[part], positions[part], flips[part], strict=True):
+                image[:] = pixels[position, :, :: -1 if is_flipped else 1, None]
+                if image.dtype != np.uint8:
+                    image -= mean
+                    image *= scale
 
-        shape = (len(positions), *pixels.shape[1:], self._spec.channels)
-        images = np.empty(shape, np.uint8 if self._dtype == torch.uint8 else np.float32)
-        list(self._threads.map(fill, images, positions.tolist(), flips.tolist()))
+        borders = np.linspace(0, len(positions), self._num_threads + 1).astype(int)
+        list(self._threads.map(fill, map(slice, borders[:-1], borders[1:])))
         return torch.from_numpy(images).to(self._dtype)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 Stream = Callable[[int], Iterator[int]]
 """Start a stream of batches for round i, as the number of images in each; closing the iterator stops its workers."""
@@ -38,10 +39,10 @@ def measure_rates(
         One Rate per name.
     """
     rounds: dict[str, list[float]] = {name: [] for name in streams}
-    for index in range(num_rounds):
-        for name, stream in streams.items():
-            gc.collect()  # what the last stream left goes here, not in a worker that is forked later
-            rounds[name].append(_rate_of(stream(index), seconds, num_warmup))
+    turns = [(index, name) for index in range(num_rounds) for name in streams]
+    for index, name in tqdm(turns, "measure"):
+        gc.collect()  # what the last stream left goes here, not in a worker that is forked later
+        rounds[name].append(_rate_of(streams[name](index), seconds, num_warmup))
     return {name: summarise(rates) for name, rates in rounds.items()}
 
 

@@ -23,7 +23,7 @@ try:
     from nvidia.dali import Pipeline, fn, types
     from nvidia.dali.plugin.pytorch import feed_ndarray
 
-    from pipelines.operators import augment, resize_and_crop
+    from pipelines.operators import augment, resize_packed
 except ImportError as error:
     raise UserError(
         f"NVIDIA DALI cannot be imported ({error}): install one of the extras cuda110, cuda120, cuda130, "
@@ -212,7 +212,7 @@ def _build_pipeline(
             images = fn.decoders.image(packed, output_type=types.GRAY, **decoder)
             shape = fn.peek_image_shape(packed)
         if manifest.size != spec.size:
-            images = resize_and_crop(images, shape, spec.size)
+            images = resize_packed(images, shape, manifest.size, spec.size)
         if place == "gpu":
             augment_inputs = [values.gpu() for values in augment_inputs]
         images = augment(images, steps, augment_inputs, spec.size)

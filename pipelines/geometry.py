@@ -4,6 +4,8 @@ Maps are (B, 3, 3) float64 and take output places to input places, both in the u
 as homogeneous (x, y, 1). Chained maps `first @ second` cost one interpolation. Places outside the square are black.
 """
 
+import math
+
 import numpy as np
 
 TILES = 8
@@ -76,3 +78,29 @@ def _affine(
 ) -> np.ndarray:
     one, zero = np.ones_like(xx), np.zeros_like(xx)
     return np.stack([xx, xy, x0, yx, yy, y0, zero, zero, one], axis=-1).reshape(-1, 3, 3)
+
+
+def border_error(side: int, size: int) -> float:
+    """Return how far DALI's antialiased resizing can be from Pillow's, along one side, for the worst image.
+
+    Both weigh the pixels about an output pixel's centre with a triangle. Beyond the border Pillow leaves the triangle
+    out, and DALI repeats the outermost pixel.
+
+    Args:
+        side: of the input, in pixels.
+        size: of the output, in pixels.
+
+    Returns:
+        The largest difference of an output pixel, in grey levels of 255.
+    """
+    scale = side / size
+    reach = max(scale, 1.0)
+    largest = 0.0
+    for centre in scale * (np.arange(math.ceil(reach / scale)) + 0.5):
+        pixels = np.arange(math.floor(centre - reach), math.ceil(centre + reach))
+        weights = np.maximum(0, 1 - np.abs(pixels + 0.5 - centre) / reach)
+        pillow = np.where(pixels < 0, 0, weights) / weights[pixels >= 0].sum()
+        dali = np.where(pixels < 0, 0, weights) / weights.sum()
+        dali[pixels == 0] += weights[pixels < 0].sum() / weights.sum()
+        largest = max(largest, 255 * float(np.abs(pillow - dali).sum()) / 2)
+    return largest

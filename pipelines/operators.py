@@ -12,11 +12,30 @@ import numpy as np
 from nvidia.dali import fn, math, types
 
 from pipelines.augment import Step
-from pipelines.geometry import TILES, tile_side
+from pipelines.geometry import TILES, border_error, tile_side
 
 Span = tuple[Any, Any, Any]
 """One side of each image: its length, and where on it the output begins and ends, in pixels."""
 ONE_PIXEL: Span = (1, 0.0, 1.0)
+MAX_BORDER_ERROR = 2.5
+"""In grey levels of 255, where a black pixel touches a white one at the border; 256 to 224 pixels gives 2.2."""
+
+
+def resize_packed(images: Any, shape: Any, packed_size: int | None, size: int) -> Any:
+    """Bring packed images to `size` x `size` as torchvision does on Pillow; see `resize_and_crop`.
+
+    Square images that are not much larger than their output are resized by DALI alone, which is three times as fast: it
+    is then at most MAX_BORDER_ERROR off in the outermost pixels, and 1 elsewhere.
+
+    Args:
+        images: (H, W, 1) uint8 each.
+        shape: (H, W, ...) int each, on the CPU.
+        packed_size: the side of all images in pixels; None if each has its own shape.
+        size: the output's side in pixels.
+    """
+    if packed_size is not None and border_error(packed_size, size) <= MAX_BORDER_ERROR:
+        return fn.resize(images, size=(size, size), antialias=True)
+    return resize_and_crop(images, shape, size)
 
 
 def resize_and_crop(images: Any, shape: Any, size: int) -> Any:

@@ -14,8 +14,8 @@ from tiny_nih import pack_tiny, write_nih
 from chexnet_fast.contact_sheet import draw_contact_sheet
 from pipelines.augment import AUGMENTATIONS, CHEXPHOTO, num_draws, parse_augment, step_inputs
 from pipelines.build import build_loader
-from pipelines.geometry import CORNERS, TILES, crop, rotation, tile_matrices, tile_side, tilt
-from pipelines.operators import augment, resize_and_crop
+from pipelines.geometry import CORNERS, TILES, border_error, crop, rotation, tile_matrices, tile_side, tilt
+from pipelines.operators import augment, resize_packed
 from pipelines.overlays import MOIRE_LINES, moire_overlays
 from pipelines.spec import InputSpec
 from shards.codec import fit_image
@@ -68,9 +68,9 @@ def augmented(name: str, image: Image.Image, draws: list[float]) -> np.ndarray:
     return run(lambda images, nodes: augment(images, steps, nodes, image.width), np.array(image), *inputs).astype(int)
 
 
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-    shape = np.array(image.shape)
-    return run(lambda images, nodes: resize_and_crop(images, types.Constant(shape), size), image).astype(int)
+def resized(image: np.ndarray, size: int, packed_size: int | None = None) -> np.ndarray:
+    shape = types.Constant(np.array(image.shape))
+    return run(lambda images, nodes: resize_packed(images, shape, packed_size, size), image).astype(int)
 
 
 def epoch_of(shards: Path, name: str, **settings) -> torch.Tensor:
@@ -251,6 +251,25 @@ def test_resizing_is_pillows_to_a_grey_level_border_included(shape):
     image = np.random.default_rng(sum(shape)).integers(0, 256, shape, np.uint8)
     expected = np.array(fit_image(Image.fromarray(image), 64)).astype(int)
     assert np.abs(resized(image, 64) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("side", "size"), [(256, 224), (72, 64), (56, 64), (64, 64)])
+def test_plain_resizing_keeps_its_promise_at_the_border(side, size):
+    steps = np.zeros((side, side), np.uint8)
+    steps[1:-1, 1:-1] = 255  # a black frame of one pixel about white: the worst case
+    expected = np.array(fit_image(Image.fromarray(steps), size)).astype(int)
+    difference = np.abs(resized(steps, size, packed_size=side) - expected)
+    assert difference[2:-2, 2:-2].max() <= 1
+    assert difference[2:-2].max() <= border_error(side, size) + 1
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "error"),
+    # 256 to 224: the first pixel weighs 15/18 of its triangle's inner part, and 16/19 of the whole where it is repeated
+    [(64, 64, 0), (56, 64, 0), (256, 224, 255 * (16 / 19 - 15 / 18))],
+)
+def test_the_border_error_is_the_largest_difference_of_the_two_triangles(side, size, error):
+    assert border_error(side, size) == pytest.approx(error, abs=1e-9)
 
 
 def test_shards_of_another_size_are_resized_as_the_reference_resizes_the_originals(packed):

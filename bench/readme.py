@@ -13,11 +13,13 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def loader_tables() -> str:
-    """Return a Markdown table for each machine under bench/results, with a line that describes the machine."""
+    """Return a Markdown table for each machine: the reference, and the bytes that training takes; a picture has all."""
     parts = []
     for path in sorted(RESULTS.glob("*/loaders.jsonl")):
         rows, environment = read_rows(path)
-        parts.append(f"{describe(environment)}:\n\n{format_rows(rows)}")
+        shown = [row for row in rows if row.family in ("reference", "pil") or row.note or row.dtype == "uint8"]
+        picture = path.with_suffix(".png").relative_to(ROOT)
+        parts.append(f"{describe(environment)}; [all outputs]({picture}):\n\n{format_rows(shown)}")
     return "\n".join(parts)
 
 

@@ -168,7 +168,9 @@ def _open_pool(url: str) -> PoolManager:
         headers = make_headers(proxy_basic_auth=unquote(user)) if user else None
         return ProxyManager(address, proxy_headers=headers, timeout=TIMEOUT, retries=REDIRECTS_ONLY)
     except HTTPError as error:
-        raise UserError(f"{server.scheme}_proxy={proxy}: {error}; give it as http://HOST:PORT, or unset it") from error
+        shown = proxy.rpartition("@")[2]  # without the user's name and password
+        reason = str(error).replace(proxy, shown)
+        raise UserError(f"{server.scheme}_proxy={shown}: {reason}; give it as http://HOST:PORT, or unset it") from error
 
 
 def _fetch(archive: Archive, partial: Path, pool: PoolManager, total: _Total, stop: Event) -> None:

@@ -273,6 +273,13 @@ def test_a_proxy_of_no_use_is_named(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_proxys_password_is_not_printed(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://name:secret@127.0.0.1:port")
+    with pytest.raises(UserError, match="^http_proxy=127.0.0.1:port: ") as caught:
+        fetch(tmp_path, server.archive("a"))
+    assert "secret" not in str(caught.value)
+
+
 def test_an_interruption_stops_the_other_downloads(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,8 +232,10 @@ def _loop_case(
             next(running)
         _synchronize(device)
         num_images, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            num_images += next(running)
+        for size in running:
+            num_images += size
+            if time.perf_counter() - start > seconds:
+                break
         _synchronize(device)
         end = time.perf_counter()
         return Pace(num_images / (end - start), None, start, end)

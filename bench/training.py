@@ -105,7 +105,7 @@ def _repeated_folds(folder: Path, num_train: int, num_val: int) -> tuple[Fold, F
 def _build_training(config: TrainConfig, findings: Sequence[str], run: Path, device: torch.device) -> Training:
     torch.backends.cudnn.benchmark = True
     model = build_model(findings, pretrained=False)
-    training = Training(config, model, findings, RunDir(run), device, Interrupts(), class_weights=None)
+    training = Training(config, model, findings, RunDir(run), device, Interrupts())
     training.restore()
     return training
 

@@ -99,7 +99,7 @@ class Training:
         run: RunDir,
         device: torch.device,
         interrupts: Interrupts,
-        class_weights: torch.Tensor | None,
+        class_weights: torch.Tensor | None = None,
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)

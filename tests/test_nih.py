@@ -1,5 +1,4 @@
 import gzip
-import time
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +127,11 @@ def test_boxes_from_another_table_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_real_tables_hold_the_published_numbers(nih: Path) -> None:
-    start = time.perf_counter()
     labels = read_nih_labels(nih / "Data_Entry_2017_v2020.csv.gz")
-    seconds = time.perf_counter() - start
     assert len(labels) == 112_120
     assert labels["patient_id"].nunique() == 30_805
     assert labels["Infiltration"].sum() == 19_894
     assert labels["Hernia"].sum() == 227
-    assert seconds < 2
     labels = labels.set_index("image_id")
     old = read_nih_labels(nih / "labels_2017.csv.gz").set_index("image_id").loc[labels.index]
     assert (old["patient_id"] == labels["patient_id"]).all()

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -137,11 +136,9 @@ def test_bench_loaders_writes_its_rows_with_their_environment(way, tmp_path, mon
     assert (tmp_path / "loaders.md").read_text().count("\n") == len(rows) + 2
 
 
-def test_help_is_quick_and_every_command_shows_an_example():
-    start = time.perf_counter()
+def test_help_imports_nothing_heavy_and_every_command_shows_an_example():
     chexnet_fast = [sys.executable, "-m", "chexnet_fast"]
     subprocess.run([*chexnet_fast, "--help"], check=True, capture_output=True)
-    assert time.perf_counter() - start < 5  # half a second when the machine is idle; a lazy import undone takes more
     loaded = "import sys, chexnet_fast.cli; print({'torch', 'pandas', 'numpy', 'nvidia'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "set()"
     for command in (

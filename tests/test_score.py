@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,7 @@ def make_predictions(image_ids: list[str], labels: np.ndarray | None = None) -> 
 
 @pytest.mark.real
 def test_the_reference_predictions_give_the_reference_aucs_to_the_byte(nih: Path, tmp_path: Path) -> None:
-    start = time.perf_counter()
     score(nih / "reference/preds.csv.gz", nih / "Data_Entry_2017_v2020.csv.gz", tmp_path / "score")
-    assert time.perf_counter() - start < 10  # 2 s on an idle machine
     assert (tmp_path / "score/aucs.csv").read_bytes() == (nih / "reference/aucs.csv").read_bytes()
     files = {path.name for path in (tmp_path / "score").iterdir()}
     assert files == {"aucs.csv", "comparison.csv", "comparison.md", "metrics.csv", "roc.png"}

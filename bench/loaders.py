@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from bench.cases import Case, Setting, limit_cases, originals_cases, resident_cases, shard_cases
+from bench.device import find_device
 from bench.loader_report import write_loader_report
 from bench.measure import Rate, measure_rates
 from bench.peers import load_peers, peer_cases, peer_versions
@@ -55,14 +54,15 @@ def bench_loaders(
         One row per case; the reference first, with ratio 1. A peer that is not installed has a row that says so.
 
     Raises:
-        UserError: if an original is missing, or the shard folders do not hold the same training images.
+        UserError: if there is no such device, an original is missing, or the shard folders do not hold the same
+            training images.
     """
     folds = [open_fold(folder, read_manifest(folder), "train") for folder in shards]
     _check_same_images(folds)
     files = _originals(images, folds[0])
     _warm_page_cache(files, folds)
     size = size or folds[0].manifest.size or DEFAULT_SIZE
-    setting = Setting(size, torch.device(device), num_workers, BATCH_SIZES[device])
+    setting = Setting(size, find_device(device), num_workers, BATCH_SIZES[device])
     out.mkdir(parents=True, exist_ok=True)
     modules, absent = load_peers() if peers else ({}, [])
     with TemporaryDirectory(dir=out) as formats:

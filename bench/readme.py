@@ -12,36 +12,28 @@ VERSIONS = ("torch", "timm", "pillow", "nvidia-dali-cuda110", "nvidia-dali-cuda1
 RESULTS = ROOT / "bench" / "results"
 
 
-def loader_tables() -> str:
-    """Return a Markdown table for each machine: the reference, and the bytes that training takes; a picture has all."""
-    parts = []
-    for path in sorted(RESULTS.glob("*/loaders.jsonl")):
-        rows, environment = read_rows(path)
-        shown = [row for row in rows if row.family in ("reference", "pil") or row.note or row.dtype == "uint8"]
-        picture = path.with_suffix(".png").relative_to(ROOT)
-        parts.append(f"{describe(environment)}; [all outputs]({picture}):\n\n{format_rows(shown)}")
-    return "\n".join(parts)
+def loader_table(path: Path) -> str:
+    """Return a machine's Markdown table: the reference, and the bytes that training takes; a picture has all."""
+    rows, environment = read_rows(path)
+    shown = [row for row in rows if row.family in ("reference", "pil") or row.note or row.dtype == "uint8"]
+    picture = path.with_suffix(".png").relative_to(ROOT)
+    return f"{describe(environment)}; [all outputs]({picture}):\n\n{format_rows(shown)}"
 
 
-def codec_tables() -> str:
-    """Return a Markdown table for each machine under bench/results, with a line that describes the machine."""
-    parts = []
-    for path in sorted(RESULTS.glob("*/codecs.jsonl")):
-        rows, environment = read_codecs(path)
-        parts.append(f"{rows[0].num_images:,} images; {describe(environment)}:\n\n{format_codecs(rows)}")
-    return "\n".join(parts)
+def training_table(path: Path) -> str:
+    """Return a machine's Markdown table of ways to train."""
+    rows, environment = read_training_rows(path)
+    return f"{describe(environment)}:\n\n{format_training_rows(rows)}"
 
 
-def training_tables() -> str:
-    """Return a Markdown table for each machine under bench/results, with a line that describes the machine."""
-    parts = []
-    for path in sorted(RESULTS.glob("*/training.jsonl")):
-        rows, environment = read_training_rows(path)
-        parts.append(f"{describe(environment)}:\n\n{format_training_rows(rows)}")
-    return "\n".join(parts)
+def codec_table(path: Path) -> str:
+    """Return a machine's Markdown table of codecs."""
+    rows, environment = read_codecs(path)
+    return f"{rows[0].num_images:,} images; {describe(environment)}:\n\n{format_codecs(rows)}"
 
 
-TABLES = {"loaders": loader_tables, "training": training_tables, "codecs": codec_tables}
+TABLES = {"loaders": loader_table, "training": training_table, "codecs": codec_table}
+"""What makes a table of a results file, by the file's name and the README's marker."""
 
 
 def describe(environment: dict) -> str:
@@ -55,9 +47,10 @@ def describe(environment: dict) -> str:
 
 def with_tables(readme: str) -> str:
     """Return the README's text with the measured tables between their markers made anew."""
-    for name, tables in TABLES.items():
+    for name, table in TABLES.items():
         begin, end = readme.index(f"<!-- {name} -->\n"), readme.index(f"<!-- /{name} -->")
-        readme = f"{readme[:begin]}<!-- {name} -->\n{tables()}{readme[end:]}"
+        tables = "\n".join(map(table, sorted(RESULTS.glob(f"*/{name}.jsonl"))))
+        readme = f"{readme[:begin]}<!-- {name} -->\n{tables}{readme[end:]}"
     return readme
 
 

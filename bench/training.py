@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from bench.cases import repeat_fold
+from bench.device import find_device
 from bench.gpu_watch import GpuWatch
 from bench.limits import Limits, measure_limits
 from bench.measure import Rate, summarise
@@ -69,9 +70,9 @@ def bench_training(
         One row per case, the reference first, and two for the limits.
 
     Raises:
-        UserError: if an original is missing, or a shard folder cannot be read.
+        UserError: if there is no such device, an original is missing, or a shard folder cannot be read.
     """
-    device = torch.device(config.device)
+    device = find_device(config.device)
     out.mkdir(parents=True, exist_ok=True)
     folds = [_repeated_folds(folder, num_train, num_val) for folder in shards]
     findings = folds[0][0].manifest.findings

@@ -9,12 +9,14 @@ from tiny_nih import pack_tiny, write_nih
 from torch import nn
 
 from bench import limits, steps, training
+from bench.device import find_device
 from bench.gpu_watch import GpuWatch
 from bench.limits import measure_limits
 from bench.measure import Rate
 from bench.training import bench_training
 from bench.training_report import HEADINGS, TrainingRow, format_training_rows, read_training_rows, training_cells
 from chexnet_fast.config import fast
+from shards.errors import UserError
 
 CPU = torch.device("cpu")
 ROW = TrainingRow("ours", "DALI cuda", "raw 224", Rate(2000.0, 1900.0, 2100.0), 128, "bfloat16", Rate(8000.0, 1.0, 2.0))
@@ -104,3 +106,10 @@ def test_one_batch_is_a_whole_epoch_of_different_rows():
     batches = list(loader.epoch(0))
     assert [len(batch.images) for batch in batches] == [4, 4, 2]
     assert np.array_equal(np.concatenate([batch.rows for batch in batches]), np.arange(10))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_benchmark_on_a_gpu_that_is_not_there_names_the_way_out():
+    assert find_device("cpu") == CPU
+    with pytest.raises(UserError, match="--device cuda: torch finds no GPU; give --device cpu"):
+        find_device("cuda")

@@ -1,20 +1,27 @@
 """Measure packing beside its two limits: decoding alone, and the speed of the disk."""
 
 import os
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 from tqdm import tqdm
 
 from bench.measure import Rate, summarise
-from shards.codec import decode_image
+from bench.rows import read_values, write_rows
+from chexnet_fast.environment import describe_environment
+from shards.codec import decode_image, decode_with_pillow
 from shards.datasets.registry import file_name
 from shards.encoding import read_image
+from shards.files import whole_file
 from shards.pack import pack
 from shards.plan import SHARD_IMAGES
 from shards.sources import find_sources
@@ -27,37 +34,30 @@ DECODE_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class PackRates:
-    """Images per second of packing to raw 224, of decoding alone, and of writing what packing writes."""
+class PackRow:
+    """A kind of work on `num_images` images by `num_workers` processes, its rate in images per second, and packing's
+    share of that rate."""
 
+    work: str
     num_images: int
     num_workers: int
-    packing: Rate
-    decoding: Rate
-    writing: Rate
-
-    @property
-    def share(self) -> float:
-        """Packing's share of the decoding limit, 0 to 1."""
-        return self.packing.median / self.decoding.median
-
-    def __str__(self) -> str:
-        lines = [f"{self.num_images:,} images, {self.num_workers} workers, {NUM_ROUNDS} rounds"]
-        for name, rate in (("pack", self.packing), ("decode only", self.decoding), ("write only", self.writing)):
-            lines.append(f"{name:12} {rate.median:9,.1f} img/s  ({rate.low:,.1f} to {rate.high:,.1f})")
-        return "\n".join([*lines, f"packing reaches {self.share:.2f} of the decoding limit"])
+    rate: Rate
+    share: float
 
 
-def bench_pack(images: Sequence[Path], out: Path, num_workers: int | None = None) -> PackRates:
-    """Measure packing of the image files below folders to raw shards of 224 pixels.
+def bench_pack(images: Sequence[Path], out: Path, num_workers: int | None = None) -> list[PackRow]:
+    """Measure packing of the image files below folders to raw shards of 224 pixels, in turns with its limits.
 
-    Packing, decoding (the same reading and decoding in as many processes, without resizing and writing) and writing
-    (as many bytes in files as large, flushed to the disk) are measured in turn, NUM_ROUNDS times.
+    These are decoding (the same reading and decoding in as many processes, without resizing and writing), the same with
+    Pillow's decoder alone, and writing (as many bytes in files as large, flushed to the disk).
 
     Args:
-        images: folders of image files; a thousand or more, so that starting does not count.
-        out: a folder for the shards, on the disk to measure; what is written there is removed.
+        images: folders of image files; some thousands, so that starting and the last shards do not count.
+        out: the folder for pack.jsonl and pack.md, on the disk to measure; what else is written there is removed.
         num_workers: processes; None for one a core.
+
+    Returns:
+        A row for packing and each limit.
 
     Raises:
         UserError: if no image is found, or one cannot be packed.
@@ -71,35 +71,59 @@ def bench_pack(images: Sequence[Path], out: Path, num_workers: int | None = None
         labels, index=False
     )
     shards = out / "shards"
-    measures: dict[str, Callable[[], object]] = {
-        "packing": lambda: pack(
+    works: dict[str, Callable[[], object]] = {
+        "pack": lambda: pack(
             shards, "nih", images, labels, ["patient"], SIZE, "raw", num_workers=num_workers, progress=False
         ),
-        "decoding": lambda: _decode_all(paths, num_workers),
-        "writing": lambda: _write(out / "bytes", len(paths) * SIZE * SIZE),
+        "decode only": lambda: _decode_all(decode_image, paths, num_workers),
+        "decode only, with Pillow": lambda: _decode_all(decode_with_pillow, paths, num_workers),
+        "write only": lambda: _write(out / "bytes", len(paths) * SIZE * SIZE),
     }
-    rates: dict[str, list[float]] = {name: [] for name in measures}
+    rounds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(NUM_ROUNDS):
-        for name, measure in measures.items():
+        for name, work in works.items():
             start = time.perf_counter()
-            measure()
-            rates[name].append(len(paths) / (time.perf_counter() - start))
+            work()
+            rounds[name].append(len(paths) / (time.perf_counter() - start))
         shutil.rmtree(shards)
         shutil.rmtree(out / "bytes")
     labels.unlink()
-    return PackRates(len(paths), num_workers, **{name: summarise(values) for name, values in rates.items()})
+    rates = {name: summarise(rates) for name, rates in rounds.items()}
+    rows = [
+        PackRow(name, len(paths), num_workers, rate, rates["pack"].median / rate.median) for name, rate in rates.items()
+    ]
+    write_rows(rows, {**describe_environment(), "command": shlex.join(sys.argv)}, out / "pack.jsonl")
+    with whole_file(out / "pack.md") as temporary:
+        temporary.write_text(format_pack(rows), encoding="utf-8")
+    return rows
 
 
-def _decode_all(paths: Sequence[str], num_workers: int) -> None:
+def read_pack(path: Path) -> tuple[list[PackRow], dict]:
+    """Read pack.jsonl: the rows, and their environment."""
+    values, environment = read_values(path)
+    rates = [Rate(**value.pop("rate")) for value in values]
+    return [PackRow(**value, rate=rate) for value, rate in zip(values, rates, strict=True)], environment
+
+
+def format_pack(rows: Sequence[PackRow]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = ["| work | img/s (95 % interval) | packing's share |", "|---|--:|--:|"]
+    for row in rows:
+        rate = f"{row.rate.median:,.0f} ({row.rate.low:,.0f} - {row.rate.high:,.0f})"
+        lines.append(f"| {row.work} | {rate} | {row.share:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _decode_all(decode: Callable[[bytes], Image.Image], paths: Sequence[str], num_workers: int) -> None:
     tasks = [paths[start : start + DECODE_IMAGES] for start in range(0, len(paths), DECODE_IMAGES)]
-    with closing(run_tasks(_decode, tasks, num_workers, tqdm(disable=True))) as results:
+    with closing(run_tasks(partial(_decode, decode), tasks, num_workers, tqdm(disable=True))) as results:
         for _ in results:
             continue
 
 
-def _decode(paths: Iterable[str]) -> None:
+def _decode(decode: Callable[[bytes], Image.Image], paths: Iterable[str]) -> None:
     for path in paths:
-        decode_image(read_image(path))
+        decode(read_image(path))
         count(1)
 
 

@@ -3,12 +3,21 @@
 from pathlib import Path
 
 from bench.codecs import format_codecs, read_codecs
+from bench.pack import format_pack, read_pack
 from bench.rows import format_rows, read_rows
 from bench.training_report import format_training_rows, read_training_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-VERSIONS = ("torch", "timm", "pillow", "nvidia-dali-cuda110", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+VERSIONS = (
+    "torch",
+    "timm",
+    "pillow",
+    "imagecodecs",
+    "nvidia-dali-cuda110",
+    "nvidia-dali-cuda120",
+    "nvidia-dali-cuda130",
+)
 RESULTS = ROOT / "bench" / "results"
 
 
@@ -32,7 +41,14 @@ def codec_table(path: Path) -> str:
     return f"{rows[0].num_images:,} images; {describe(environment)}:\n\n{format_codecs(rows)}"
 
 
-TABLES = {"loaders": loader_table, "training": training_table, "codecs": codec_table}
+def pack_table(path: Path) -> str:
+    """Return a machine's Markdown table of packing."""
+    rows, environment = read_pack(path)
+    measured = f"{rows[0].num_images:,} images, {rows[0].num_workers} processes"
+    return f"{measured}; {describe(environment)}:\n\n{format_pack(rows)}"
+
+
+TABLES = {"loaders": loader_table, "training": training_table, "pack": pack_table, "codecs": codec_table}
 """What makes a table of a results file, by the file's name and the README's marker."""
 
 

@@ -127,13 +127,13 @@ def pack(images: tuple[Path, ...], out: Path, workers: int | None = None) -> Non
     Example: chexnet-fast bench pack --images nih/images --out build/bench-pack
 
     Args:
-        images: folders of image files, a thousand or more.
-        out: a folder on the disk to measure; what is written there is removed.
+        images: folders of image files, some thousands.
+        out: the folder for the rows and the table, on the disk to measure; what else is written there is removed.
         workers: processes; all cores if not given.
     """
-    from bench.pack import bench_pack
+    from bench.pack import bench_pack, format_pack
 
-    print(bench_pack(images, out, workers))
+    print(format_pack(bench_pack(images, out, workers)))
 
 
 def codecs(images: Path, out: Path) -> None:

@@ -17,6 +17,7 @@ PACKAGES = (
     "timm",
     "numpy",
     "pillow",
+    "imagecodecs",
     "nvidia-dali-cuda110",
     "nvidia-dali-cuda120",
     "nvidia-dali-cuda130",

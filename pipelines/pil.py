@@ -14,6 +14,7 @@ from pipelines.batch import Batch
 from pipelines.order import EpochOrder
 from pipelines.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from shards.errors import UserError
+from shards.workers import garbage_kept_here
 
 Draw = tuple[int, bool]
 """An image to load: its position in the fold, and whether it is flipped."""
@@ -77,7 +78,12 @@ class PilLoader:
         flips = self._order.uniforms(index, 1)[:, 0] < self._spec.flip
         batches = list(self._order.batches(first_batch))
         draws = [list(zip(permutation[places].tolist(), flips[places].tolist(), strict=True)) for places in batches]
-        loaded = DataLoader(self._dataset, batch_size=None, sampler=draws, num_workers=self._num_workers)
+        fork = "fork" if self._num_workers else None  # an open fold is shared, not sent
+        loader = DataLoader(
+            self._dataset, None, sampler=draws, num_workers=self._num_workers, multiprocessing_context=fork
+        )
+        with garbage_kept_here():
+            loaded = iter(loader)
         for places, images in zip(batches, loaded, strict=True):
             if isinstance(images, UserError):
                 raise images

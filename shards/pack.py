@@ -222,6 +222,7 @@ def _write_shards(tasks: Sequence[ShardTask], max_rejects: int, crew: Crew) -> l
     known = (read_receipt(task.out, task.plan) for task in tasks)
     receipts = {receipt.name: receipt for receipt in known if receipt}
     missing = [task for task in tasks if task.plan.name not in receipts]
+    missing.sort(key=lambda task: len(task.plan.samples), reverse=True)  # so that the processes end together
     num_images = sum(len(task.plan.samples) for task in tasks)
     num_missing = sum(len(task.plan.samples) for task in missing)
     check_rejects(_reasons(receipts.values()), max_rejects)

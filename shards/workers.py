@@ -1,13 +1,15 @@
 """Tasks over processes that share one progress bar, stop together, and never outlive the program."""
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from contextvars import ContextVar
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -65,7 +67,8 @@ def run_tasks(
     start = bar.n
     executor = ProcessPoolExecutor(num_workers or num_cores(), initializer=_start, initargs=(done, stop))
     try:
-        pending = {executor.submit(function, task) for task in tasks}
+        with garbage_kept_here():
+            pending = {executor.submit(function, task) for task in tasks}
         while pending:
             ended, pending = wait(pending, REFRESH_SECONDS, FIRST_COMPLETED)
             bar.update(start + done.value - bar.n)
@@ -81,6 +84,19 @@ def run_tasks(
 def num_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def garbage_kept_here() -> Iterator[None]:
+    """Keep this process's garbage out of the reach of processes forked meanwhile.
+
+    A process that collects a DALI pipeline's forked copy crashes: the pipeline's threads are not there to be joined.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _start(done: "Synchronized[int]", stop: Event) -> None:

@@ -1,5 +1,6 @@
 """What happens to a loader when its files come to harm: one line that names them, or nothing at all."""
 
+import gc
 import os
 import shutil
 import sys
@@ -85,6 +86,22 @@ def test_an_epoch_outlives_the_files_it_is_read_from(shards, kind, num_threads):
     assert_equal_epochs(epoch_of(loader, 1), whole)
     with pytest.raises(UserError, match="train-00000.tar: No such file or directory; restore the file"):
         build_loader(kind, shards, "train", FLIPPED, **settings)
+
+
+def test_workers_do_not_collect_a_dali_pipeline_that_died_here(shards, monkeypatch):
+    """Collected in a forked worker, it would end the worker by a segmentation fault."""
+    gc.disable()
+    try:
+        loader = build_loader("dali", shards, "train", FLIPPED, 2, num_threads=2)
+        next(loader.epoch(0))
+        loader.itself = loader  # only the collector can free it
+        del loader
+        image = Fold.image
+        monkeypatch.setattr(Fold, "image", lambda fold, position: (gc.collect(), image(fold, position))[1])
+        workers = build_loader("pil-shards", shards, "train", FLIPPED, 2, num_threads=2)
+        assert len(list(workers.epoch(0))) == workers.num_batches
+    finally:
+        gc.enable()
 
 
 def test_an_index_of_other_shards_is_refused(shards):

@@ -4,6 +4,7 @@ The upper bound of loading, and the fastest way to train on data that fits. Ever
 each epoch is one permutation over all of it: 78,468 training images of 224 pixels take 3.9 GB.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,9 @@ from shards.errors import UserError
 from shards.fold import Fold
 
 READ_BATCH = 64
+PART_IMAGES = 16
+"""Images that a CPU thread makes at a time: so few that each step finds the last one's result in the cache, so many
+that threads seldom wait for each other."""
 
 
 class ResidentLoader:
@@ -51,10 +55,9 @@ class ResidentLoader:
         self._mean = 255 * torch.tensor(IMAGENET_MEAN[: spec.channels], device=device)
         self._scale = 1 / (255 * torch.tensor(IMAGENET_STD[: spec.channels], device=device))
         if device.type == "cpu":
-            self._num_threads = num_threads
             self._threads = ThreadPoolExecutor(num_threads)
-            shape = (order.batch_size, spec.size, spec.size, spec.channels)
-            self._memory = np.empty(shape, np.uint8 if self._dtype == torch.uint8 else np.float32)
+            self._grey = np.empty((order.batch_size, spec.size, spec.size), np.uint8)
+            self._floats = np.empty((*self._grey.shape, spec.channels), np.float32)
         _check_memory(fold, spec.size, device)
         self._pixels = _read_pixels(fold, spec.size, device, num_threads)
 
@@ -84,23 +87,40 @@ class ResidentLoader:
         return ((pixels - self._mean) * self._scale).to(self._dtype)
 
     def _on_cpu(self, positions: np.ndarray, flips: np.ndarray) -> torch.Tensor:
-        """Make one image at a time in each thread, so that each step finds the last one's result in the cache.
+        """Make PART_IMAGES at a time in each thread.
 
         All batches lie in the same memory: pages fresh from the system cost more than filling them.
         """
         pixels, mean, scale = self._pixels.numpy(), self._mean.numpy(), self._scale.numpy()
-        images = self._memory[: len(positions)]
+        num_images, is_float = len(positions), self._dtype.is_floating_point
+        grey, floats = self._grey[:num_images], self._floats[:num_images]
 
-        def fill(part: slice) -> None:
-            for image, position, is_flipped in zip(images[part], positions[part], flips[part], strict=True):
-                image[:] = pixels[position, :, :: -1 if is_flipped else 1, None]
-                if image.dtype != np.uint8:
-                    image -= mean
-                    image *= scale
+        def fill(start: int) -> None:
+            part = slice(start, start + PART_IMAGES)
+            for image, position, is_flipped in zip(grey[part], positions[part], flips[part], strict=True):
+                copy_rows(pixels[position], image, is_flipped)
+            if is_float:
+                floats[part] = grey[part, ..., None]
+                floats[part] -= mean
+                floats[part] *= scale
 
-        borders = np.linspace(0, len(positions), self._num_threads + 1).astype(int)
-        list(self._threads.map(fill, map(slice, borders[:-1], borders[1:])))
-        return torch.from_numpy(images).to(self._dtype)
+        list(self._threads.map(fill, range(0, num_images, PART_IMAGES)))
+        if is_float:
+            return torch.from_numpy(floats).to(self._dtype)
+        return torch.from_numpy(grey)[..., None].expand(-1, -1, -1, self._spec.channels).contiguous()
+
+
+def copy_rows(image: np.ndarray, into: np.ndarray, is_flipped: bool) -> None:
+    """Copy (H, W) uint8 pixels, each row from right to left if flipped.
+
+    Words read as big-endian and written as little-endian turn their own bytes around, 8 pixels at a time: numpy needs a
+    third of the time that it takes to read byte by byte.
+    """
+    if is_flipped:
+        word = np.dtype(f"<u{math.gcd(image.shape[1], 8)}")
+        into.view(word)[:] = image.view(word.newbyteorder(">"))[:, ::-1]
+    else:
+        into[:] = image
 
 
 def _check_memory(fold: Fold, size: int, device: torch.device) -> None:

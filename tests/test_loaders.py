@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from epochs import CODECS, FLIPPED, SIZE, assert_equal_epochs, epoch_of
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
 from pipelines.build import build_loader
+from pipelines.resident import copy_rows
 from pipelines.spec import DTYPES, InputSpec
 from shards.errors import UserError
 from shards.fold import open_fold
@@ -33,7 +36,8 @@ def test_loaders_yield_the_pil_references_bits(packed, codec, kind):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_every_loader_yields_every_type_as_the_reference_does(packed, device, dtype, channels, kind):
+def test_every_loader_yields_every_type_as_the_reference_does(packed, monkeypatch, device, dtype, channels, kind):
+    monkeypatch.setattr("pipelines.resident.PART_IMAGES", 3)
     spec = InputSpec(SIZE, channels, dtype, flip=0.5)
     images, reference = (
         epoch_of(build_loader(kind, packed["raw"], "train", spec, 8, shuffle=True, device=device, num_threads=1))[0]
@@ -42,6 +46,14 @@ def test_every_loader_yields_every_type_as_the_reference_does(packed, device, dt
     assert images.shape[1:] == (channels, SIZE, SIZE)
     rtol, atol = TOLERANCES[dtype]
     torch.testing.assert_close(images.cpu(), reference, rtol=rtol, atol=atol)
+
+
+@given(st.integers(1, 5), st.integers(1, 70), st.booleans())
+def test_rows_are_copied_from_right_to_left_if_flipped(height, width, is_flipped):
+    image = np.random.default_rng(width).integers(0, 256, (height, width), np.uint8)
+    copied = np.empty_like(image)
+    copy_rows(image, copied, is_flipped)
+    assert np.array_equal(copied, image[:, ::-1] if is_flipped else image)
 
 
 def test_a_jpeg_is_decoded_as_pillow_decodes_it(packed):

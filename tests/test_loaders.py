@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from pipelines.build import build_loader
-from pipelines.resident import copy_rows
+from pipelines.resident import gather
 from pipelines.spec import DTYPES, InputSpec
 from shards.errors import UserError
 from shards.fold import open_fold
@@ -48,12 +48,14 @@ def test_every_loader_yields_every_type_as_the_reference_does(packed, monkeypatc
     torch.testing.assert_close(images.cpu(), reference, rtol=rtol, atol=atol)
 
 
-@given(st.integers(1, 5), st.integers(1, 70), st.booleans())
-def test_rows_are_copied_from_right_to_left_if_flipped(height, width, is_flipped):
-    image = np.random.default_rng(width).integers(0, 256, (height, width), np.uint8)
-    copied = np.empty_like(image)
-    copy_rows(image, copied, is_flipped)
-    assert np.array_equal(copied, image[:, ::-1] if is_flipped else image)
+@given(st.integers(1, 3), st.integers(1, 70), st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=6))
+def test_images_are_gathered_with_their_rows_from_right_to_left_where_flipped(height, width, draws):
+    pixels = np.random.default_rng(width).integers(0, 256, (5, height, width), np.uint8)
+    gathered = np.empty((len(draws), height, width), np.uint8)
+    positions, flips = np.array(draws, int).reshape(-1, 2).T
+    gather(pixels, positions, flips.astype(bool), into=gathered)
+    for image, (position, is_flipped) in zip(gathered, draws, strict=True):
+        assert np.array_equal(image, pixels[position][:, ::-1] if is_flipped else pixels[position])
 
 
 def test_a_jpeg_is_decoded_as_pillow_decodes_it(packed):

@@ -38,7 +38,7 @@ class CodecRow:
         mean_difference: from the reference's pixels, over all pixels, in grey levels of 255.
         largest_difference: the largest of these.
         encode_ms: CPU time of encoding the resized pixels, the mean.
-        decode_ms: CPU time of decoding them again with Pillow, checksums included, the mean.
+        decode_ms: CPU time of decoding them again as packing and `verify` do, the mean.
     """
 
     codec: str

@@ -62,7 +62,7 @@ class Fold:
         return [self._tars[tar].data[begin:end] for tar, begin, end in places]
 
     def image(self, position: int) -> Image.Image:
-        """Decode the packed image with Pillow: 8 bits, one grey channel.
+        """Decode the packed image: 8 bits, one grey channel.
 
         Raises:
             UserError: if the packed bytes are damaged, naming shard and image.

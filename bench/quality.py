@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.rows import write_rows
+from bench.rows import read_values, write_rows
 from chexnet_fast.environment import describe_environment
 from shards.errors import UserError
 from shards.files import whole_file
@@ -66,7 +66,7 @@ def bench_quality(
         num_images: phantoms, all folds together, split by patient.
         num_seeds: seeds 0, 1, ...
         epochs: the most epochs of each recipe, by its name.
-        device: "cuda" or "cpu".
+        device: "cuda" or "cpu", which has no bfloat16 worth training in.
         num_jobs: trainings at the same time.
 
     Returns:
@@ -98,7 +98,8 @@ def bench_quality(
         mean_auc = float(pd.read_csv(run / "evaluation" / "aucs.csv")["auc"].mean())
         return QualityRow(variant, seed, len(pd.read_csv(run / "log_train.csv")), mean_auc, seconds)
 
-    jobs = [(variant, seed) for seed in range(num_seeds) for variant in VARIANTS]
+    variants = [name for name in VARIANTS if device == "cuda" or "bfloat16" not in name]
+    jobs = [(variant, seed) for seed in range(num_seeds) for variant in variants]
     with ThreadPoolExecutor(num_jobs) as threads:
         rows = list(threads.map(lambda job: train(*job), jobs))
     environment = {**describe_environment(), "command": shlex.join(sys.argv), "num_images": num_images}
@@ -106,6 +107,12 @@ def bench_quality(
     with whole_file(out / "quality.md") as temporary:
         temporary.write_text(format_quality(rows), encoding="utf-8")
     return rows
+
+
+def read_quality(path: Path) -> tuple[list[QualityRow], dict]:
+    """Read quality.jsonl: the rows, and their environment."""
+    values, environment = read_values(path)
+    return [QualityRow(**value) for value in values], environment
 
 
 def format_quality(rows: Sequence[QualityRow]) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bench.codecs import format_codecs, read_codecs
 from bench.pack import format_pack, read_pack
+from bench.quality import format_quality, read_quality
 from bench.rows import format_rows, read_rows
 from bench.training_report import format_training_rows, read_training_rows
 
@@ -48,7 +49,19 @@ def pack_table(path: Path) -> str:
     return f"{measured}; {describe(environment)}:\n\n{format_pack(rows)}"
 
 
-TABLES = {"loaders": loader_table, "training": training_table, "pack": pack_table, "codecs": codec_table}
+def quality_table(path: Path) -> str:
+    """Return a machine's Markdown table of what recipes and loaders learn."""
+    rows, environment = read_quality(path)
+    return f"{environment['num_images']:,} phantoms; {describe(environment)}:\n\n{format_quality(rows)}"
+
+
+TABLES = {
+    "loaders": loader_table,
+    "training": training_table,
+    "quality": quality_table,
+    "pack": pack_table,
+    "codecs": codec_table,
+}
 """What makes a table of a results file, by the file's name and the README's marker."""
 
 

@@ -84,7 +84,8 @@ def our_case(
         predict_logits(training.step_model, val_loader, val_rows, training.device, training.amp_dtype)
         return val_loader.num_images / (time.perf_counter() - start)
 
-    arithmetic = str(training.amp_dtype).removeprefix("torch.")
+    steps = f", {training.config.steps}" if training.device.type == "cuda" else ""
+    arithmetic = str(training.amp_dtype).removeprefix("torch.") + steps
     family = "ceiling" if isinstance(train_loader, OneBatch) else "ours"
     return Case(family, name, reads, training.config.batch_size, arithmetic, train, validate)
 

@@ -43,6 +43,7 @@ def training(
     out: Path,
     recipe: Literal["reference", "reference-3", "fast", "official"] = "fast",
     batch_size: int | None = None,
+    steps: Literal["recorded", "compiled", "eager"] = "recorded",
     device: Literal["cuda", "cpu"] = "cuda",
     workers: int = len(os.sched_getaffinity(0)),
     seconds: float = 3.0,
@@ -58,6 +59,7 @@ def training(
         out: the folder for the table, the chart and the page.
         recipe: how to train.
         batch_size: images per step; the recipe's if not given.
+        steps: how a GPU runs our steps; compiled ones take minutes at first.
         device: where to train.
         workers: worker processes of DataLoaders, threads of DALI.
         seconds: the least time that each way is timed for in each of five rounds.
@@ -68,7 +70,7 @@ def training(
     from bench.training_report import format_training_rows
     from chexnet_fast.config import RECIPES
 
-    config = replace(RECIPES[recipe](), device=device)
+    config = replace(RECIPES[recipe](), steps=steps, device=device)
     config = replace(config, batch_size=batch_size or config.batch_size)
     print(format_training_rows(bench_training(shards, out, config, num_workers=workers, seconds=seconds)))
 

@@ -58,9 +58,9 @@ class ResidentLoader:
             self._threads = ThreadPoolExecutor(num_threads)
             self._grey = np.empty((order.batch_size, spec.size, spec.size), np.uint8)
             self._floats = np.empty((*self._grey.shape, spec.channels), np.float32)
-            self._means, self._scales = (  # in whole images, which numpy subtracts and multiplies several times as fast
-                np.tile(values.numpy(), (spec.size, spec.size, 1)) for values in (self._mean, self._scale)
-            )
+            # One number, or whole images of three: numpy has no fast way for three numbers again and again.
+            repeats = (1, 1, 1) if spec.channels == 1 else (spec.size, spec.size, 1)
+            self._means, self._scales = (np.tile(values.numpy(), repeats) for values in (self._mean, self._scale))
         _check_memory(fold, spec.size, device)
         self._pixels = _read_pixels(fold, spec.size, device, num_threads)
 

@@ -6,7 +6,7 @@ import pytest
 from bench import quality
 from bench.jpeg import JpegRow, bench_jpeg, format_jpeg_rows
 from bench.measure import Rate
-from bench.quality import QualityRow, bench_quality, format_quality
+from bench.quality import QualityRow, bench_quality, format_quality, read_quality
 from shards.errors import UserError
 
 
@@ -25,7 +25,8 @@ def test_every_variant_is_trained_and_evaluated_with_every_seed(tmp_path, monkey
 
     monkeypatch.setattr(quality, "_command", pretend)
     epochs = {"reference": 3, "fast": 5}
-    rows = bench_quality(tmp_path, num_images=50, num_seeds=2, epochs=epochs, device="cpu", num_jobs=2)
+    rows = bench_quality(tmp_path, num_images=50, num_seeds=2, epochs=epochs, device="cuda", num_jobs=2)
+    assert read_quality(tmp_path / "quality.jsonl")[0] == rows
     assert [(row.variant, row.seed) for row in rows] == [(name, seed) for seed in (0, 1) for name in quality.VARIANTS]
     assert [row.num_epochs for row in rows] == [2] * len(rows)
     assert [row.mean_auc for row in rows] == pytest.approx([0.8] * len(rows))

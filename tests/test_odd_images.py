@@ -31,6 +31,7 @@ GOOD_FILES = {
     "4 bits.png": png_file(48, 4, 0, png_rows(noise(48, 24))),
     "48 bits.png": png_file(48, 16, 2, png_rows(noise(48, 48 * 6).reshape(48, 48, 6)[..., [0, 1] * 3])),
     "transparent palette.png": encoded(MODES["P"], transparency=3),
+    "transparent grey.png": encoded(Image.fromarray(GREY), transparency=3),
     "jpeg named.png": encoded(Image.fromarray(GREY), "JPEG"),
     "png named.JPG": encoded(Image.fromarray(GREY)),
     "a.dot.in.the.name.png": encoded(Image.fromarray(GREY)),

@@ -100,10 +100,12 @@ def bench_quality(
 
     variants = [name for name in VARIANTS if device == "cuda" or "bfloat16" not in name]
     jobs = [(variant, seed) for seed in range(num_seeds) for variant in variants]
-    with ThreadPoolExecutor(num_jobs) as threads:
-        rows = list(threads.map(lambda job: train(*job), jobs))
     environment = {**describe_environment(), "command": shlex.join(sys.argv), "num_images": num_images}
-    write_rows(rows, environment, out / "quality.jsonl")
+    rows: list[QualityRow] = []
+    with ThreadPoolExecutor(num_jobs) as threads:
+        for row in threads.map(lambda job: train(*job), jobs):
+            rows.append(row)
+            write_rows(rows, environment, out / "quality.jsonl")  # what is measured is kept, whatever comes
     with whole_file(out / "quality.md") as temporary:
         temporary.write_text(format_quality(rows), encoding="utf-8")
     return rows

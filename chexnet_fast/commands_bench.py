@@ -99,7 +99,7 @@ def quality(
     images: int = 2_000,
     seeds: int = 3,
     reference_epochs: int = 10,
-    fast_epochs: int = 30,
+    fast_epochs: int = 10,
     device: Literal["cuda", "cpu"] = "cuda",
     jobs: int = 1,
 ) -> None:
@@ -112,7 +112,7 @@ def quality(
         images: how many phantoms, all folds together.
         seeds: how many trainings of each kind.
         reference_epochs: the most epochs of the reference recipe.
-        fast_epochs: epochs of the fast recipe, whose steps are fewer and larger.
+        fast_epochs: epochs of the fast recipe.
         device: where to train.
         jobs: trainings at the same time.
     """

@@ -152,19 +152,21 @@ def reference_3() -> TrainConfig:
 
 
 def fast() -> TrainConfig:
-    """Return the reference's training for a whole GPU: batches of 128, in a fixed number of epochs.
+    """Return a training for a whole GPU: batches of 128, in a fixed number of epochs.
 
-    Eight times the batch takes eight times the learning rate, after an epoch of warm-up (the linear scaling rule of
-    Goyal et al., arXiv:1706.02677, who show it to keep accuracy far beyond this batch). The cosine of Loshchilov and
-    Hutter (arXiv:1608.03983) replaces the plateau, so that the length of a training is known before it starts and does
-    not hang on the noise of the validation loss; ten epochs are about what the plateau takes.
+    AdamW at the 1e-3 with which CheXNet's paper runs Adam (arXiv:1711.05225), after an epoch of warm-up: on phantoms,
+    in as many epochs, it gives a higher AUC than the reference, of an eighth of the steps; SGD at eight times the
+    reference's rate does not reach it in three times the epochs. The cosine of Loshchilov and Hutter
+    (arXiv:1608.03983) replaces the plateau, so that the length of a training is known before it starts and does not
+    hang on the noise of the validation loss; ten epochs are about what the plateau takes.
     """
     return dataclasses.replace(
         reference(),
         recipe="fast",
         epochs=10,
         batch_size=128,
-        lr=0.08,
+        optimizer="adamw",
+        lr=1e-3,
         warmup_epochs=1.0,
         schedule="cosine",
         stop_patience=10,

@@ -78,7 +78,7 @@ def with_tables(readme: str) -> str:
     """Return the README's text with the measured tables between their markers made anew."""
     for name, table in TABLES.items():
         begin, end = readme.index(f"<!-- {name} -->\n"), readme.index(f"<!-- /{name} -->")
-        tables = "\n".join(map(table, sorted(RESULTS.glob(f"*/{name}.jsonl"))))
+        tables = "\n".join(map(table, sorted(RESULTS.glob(f"*/{name}*.jsonl"))))
         readme = f"{readme[:begin]}<!-- {name} -->\n{tables}{readme[end:]}"
     return readme
 

@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
+from chexnet_fast.amp import amp_name
 from chexnet_fast.predict import predict_logits
 from chexnet_fast.progress import Progress
 from chexnet_fast.schedule import Plateau
@@ -85,7 +86,7 @@ def our_case(
         return val_loader.num_images / (time.perf_counter() - start)
 
     steps = f", {training.config.steps}" if training.device.type == "cuda" else ""
-    arithmetic = str(training.amp_dtype).removeprefix("torch.") + steps
+    arithmetic = amp_name(training.amp_dtype) + steps
     family = "ceiling" if isinstance(train_loader, OneBatch) else "ours"
     return Case(family, name, reads, training.config.batch_size, arithmetic, train, validate)
 
@@ -175,7 +176,7 @@ def plain_case(
                 model(images)
             yield batch_size
 
-    arithmetic = str(amp).removeprefix("torch.")
+    arithmetic = amp_name(amp)
     return _loop_case("plain", "plain timm loop, eager", "one batch", batch_size, arithmetic, steps, validation, device)
 
 

@@ -100,6 +100,7 @@ def quality(
     seeds: int = 3,
     reference_epochs: int = 10,
     fast_epochs: int = 10,
+    variants: tuple[str, ...] = (),
     device: Literal["cuda", "cpu"] = "cuda",
     jobs: int = 1,
 ) -> None:
@@ -113,13 +114,21 @@ def quality(
         seeds: how many trainings of each kind.
         reference_epochs: the most epochs of the reference recipe.
         fast_epochs: epochs of the fast recipe.
+        variants: which lines of the table to make, such as "fast, DALI, float32"; all unless told.
         device: where to train.
         jobs: trainings at the same time.
     """
-    from bench.quality import bench_quality, format_quality
+    from bench.quality import VARIANTS, bench_quality, format_quality
 
-    epochs = {"reference": reference_epochs, "fast": fast_epochs}
-    rows = bench_quality(out, num_images=images, num_seeds=seeds, epochs=epochs, device=device, num_jobs=jobs)
+    rows = bench_quality(
+        out,
+        num_images=images,
+        num_seeds=seeds,
+        epochs={"reference": reference_epochs, "fast": fast_epochs},
+        device=device,
+        num_jobs=jobs,
+        variants=variants or tuple(VARIANTS),
+    )
     print(format_quality(rows))
 
 

@@ -67,7 +67,8 @@ class TrainConfig:
     among the training fold's known labels, as in CheXNet's paper (arXiv:1711.05225); in training and validation."""
     amp: str = "auto"
     """Arithmetic of the forward pass: float32, bfloat16, float16 (with gradient scaling, GPU only), or auto:
-    bfloat16 on a GPU that has it, float16 on an older one, float32 on the CPU."""
+    bfloat16 on a GPU or CPU (AVX512-BF16) that has it, float16 on an older GPU, float32 on other CPUs; a run folder
+    names the one that it was."""
     channels_last: bool = True
     """Keep images and weights in channels_last memory."""
     steps: str = "recorded"

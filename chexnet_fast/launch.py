@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from chexnet_fast import distributed
+from chexnet_fast.amp import amp_dtype, amp_name
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.curves import import_wandb
 from chexnet_fast.losses import balanced_weights
@@ -61,12 +62,12 @@ def run_training(
         raise UserError(f"{shards}: images have their original sizes; give --size")
     if size < SMALLEST_INPUT:
         raise UserError(f"--size {size}: DenseNet-121 trains on {SMALLEST_INPUT} pixels or more; pack larger images")
-    config = dataclasses.replace(config, size=size)
     if config.steps == "compiled" and config.device == "cuda":
         check_compiler()
     data = describe_data(shards, manifest, table, policy, size)
     class_weights = balanced_weights(data["prevalence"]) if config.class_weights == "balanced" else None
     with distributed.process_group(config.device) as device:
+        config = dataclasses.replace(config, size=size, amp=amp_name(amp_dtype(config.amp, device)))
         num_ranks = distributed.num_ranks()
         if config.batch_size % num_ranks:
             raise UserError(f"--batch-size {config.batch_size} cannot be shared by {num_ranks} ranks; take a multiple")

@@ -101,12 +101,3 @@ def to_predictions(
         labels=labels.numpy(),
         findings=tuple(findings),
     )
-
-
-def amp_dtype(policy: str, device: torch.device) -> torch.dtype:
-    """Return the forward pass's arithmetic: what TrainConfig.amp says, on this device."""
-    if policy != "auto":
-        return getattr(torch, policy)
-    if device.type == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -14,13 +14,14 @@ from torch import nn
 from tqdm import tqdm
 
 from chexnet_fast import distributed
+from chexnet_fast.amp import amp_dtype
 from chexnet_fast.config import TrainConfig
 from chexnet_fast.curves import Curves
 from chexnet_fast.interrupts import Interrupts, listen, resume_hint
 from chexnet_fast.losses import bce_sum, objective
 from chexnet_fast.metrics import auc_table, mean_auc
 from chexnet_fast.optimizer import build_optimizer, set_lr
-from chexnet_fast.predict import amp_dtype, predict_logits, to_predictions
+from chexnet_fast.predict import predict_logits, to_predictions
 from chexnet_fast.progress import Progress
 from chexnet_fast.replay import fast_model
 from chexnet_fast.rundir import RunDir, load_state, save_state, write_log

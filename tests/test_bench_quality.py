@@ -37,6 +37,20 @@ def test_every_variant_is_trained_and_evaluated_with_every_seed(tmp_path, monkey
     }
 
 
+def test_an_unknown_variant_is_named_before_anything_is_made(tmp_path):
+    with pytest.raises(UserError, match=r"--variants 'slow': give some of: reference, PIL, float32; reference, DALI"):
+        bench_quality(
+            tmp_path,
+            num_images=50,
+            num_seeds=1,
+            epochs={},
+            device="cpu",
+            num_jobs=1,
+            variants=("fast, DALI, float32", "slow"),
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_command_is_named(tmp_path):
     with pytest.raises(UserError, match=r"chexnet_fast verify .*nothing ended with status 2"):
         quality._command("verify", tmp_path / "nothing")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import densenet121
 
+from chexnet_fast.amp import amp_dtype, amp_name
 from shards.findings import NIH_FINDINGS
 from shards.fold import open_fold
 from shards.manifest import read_manifest
@@ -55,6 +56,7 @@ def test_training_leaves_its_config_its_log_and_both_checkpoints(way):
     config = json.loads((way / "run" / "config.json").read_text())
     assert config["config"]["recipe"] == "reference"
     assert config["config"]["lr"] == 0.01
+    assert config["config"]["amp"] == amp_name(amp_dtype("auto", torch.device("cpu")))
 
 
 def test_evaluation_predicts_each_test_image_once_and_reports(way):
@@ -177,7 +179,8 @@ def test_a_run_is_scored_with_the_labels_and_weights_that_it_was_trained_with(tm
     assert run("pack", shards, "--images", images, "--labels", images, "--split", "patient", "--size", 64) == 0
     on_cpu = ("--device", "cpu", "--batch-size", 16)
     labels = ("--uncertain", "ones", "Edema=zeros", "--blank", "ignore", "--class-weights", "balanced")
-    assert run("train", shards, trained, "--no-pretrained", "--epochs", 1, "--size", 64, *labels, *on_cpu) == 0
+    training = ("--no-pretrained", "--epochs", 1, "--size", 64, "--amp", "float32", *labels, *on_cpu)
+    assert run("train", shards, trained, *training) == 0
     assert run("evaluate", trained, shards, "--out", out, "--fold", "val", *on_cpu) == 0
 
     manifest = read_manifest(shards)

@@ -48,7 +48,7 @@ def main(out: Path) -> None:
             torch.save(gradient, out / "gradient.pt")
         torch.manual_seed(0)
         train(
-            dataclasses.replace(reference(), epochs=2, batch_size=BATCH, device="cpu"),
+            dataclasses.replace(reference(), epochs=2, batch_size=BATCH, amp="float32", device="cpu"),
             build_model(FINDINGS, pretrained=False),
             train_loader,
             val_loader,

@@ -29,7 +29,7 @@ class TrainConfig:
     epochs: int
     """The most epochs to train; early stopping may end sooner."""
     batch_size: int
-    """Images per optimizer step, over all ranks: more GPUs share the same batch, so the run stays the same."""
+    """Images per optimizer step, over all ranks: more GPUs share the same batch."""
     optimizer: str
     """sgd (with momentum) or adamw."""
     lr: float
@@ -74,6 +74,10 @@ class TrainConfig:
     steps: str = "recorded"
     """How a GPU runs full batches: eager, recorded (each pass as one CUDA graph, so that the host need not be fast), or
     compiled (by torch.compile too: fewer kernels, after minutes at the start). The CPU always runs them eagerly."""
+    sync_batch_norm: bool = False
+    """Batch norm of several ranks takes the statistics of the whole batch: the training is then that of one rank, up
+    to rounding, at the price of an exchange a layer and of eager steps. Without, each rank normalises with its own part
+    of the batch, as usual."""
     seed: int = 0
     """Fixes the first weights, the order of the images and their augmentation."""
     loader: str = "dali"

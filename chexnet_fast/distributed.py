@@ -113,8 +113,8 @@ def share_buffers(model: nn.Module) -> None:
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     """Return the model as it is trained: under DistributedDataParallel if there are several ranks.
 
-    Batch norm normalises with each rank's own part of the batch, as usual: its statistics, and so the training, depend
-    slightly on the number of ranks; the loss of given logits does not.
+    Batch norm normalises with each rank's own part of the batch, as usual, unless `synchronise_norms` has changed it:
+    its statistics, and so the training, depend on the number of ranks; the loss of given logits does not.
     """
     if not dist.is_initialized():
         return model

@@ -47,7 +47,7 @@ class ReplayedModel(nn.Module):
 
 
 def fast_model(model: nn.Module, config: TrainConfig, device: torch.device, amp_dtype: torch.dtype) -> nn.Module:
-    """Return what runs a rank's full batches in the way that a config says; on the CPU the model itself.
+    """Return what runs a rank's full batches in the way that a config says; where that is eager the model itself.
 
     Args:
         model: on `device`.
@@ -55,7 +55,7 @@ def fast_model(model: nn.Module, config: TrainConfig, device: torch.device, amp_
         device: where to train.
         amp_dtype: arithmetic of the forward pass; float32 is without autocast.
     """
-    if device.type == "cpu" or config.steps == "eager":
+    if device.type == "cpu" or config.steps == "eager" or config.sync_batch_norm:
         return model
     batch_size = config.batch_size // distributed.num_ranks()
     if config.steps == "compiled":

@@ -26,6 +26,7 @@ from chexnet_fast.progress import Progress
 from chexnet_fast.replay import fast_model
 from chexnet_fast.rundir import RunDir, load_state, save_state, write_log
 from chexnet_fast.schedule import Plateau, step_lr
+from chexnet_fast.sync_norm import synchronise_norms
 from chexnet_fast.timing import DataWait
 from chexnet_fast.weights import save_weights
 from pipelines.batch import Batch, Loader
@@ -104,6 +105,8 @@ class Training:
     ) -> None:
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=memory_format)
+        if config.sync_batch_norm:
+            synchronise_norms(self.model)
         self.config = config
         self.findings = findings
         self.run = run
@@ -163,7 +166,7 @@ class Training:
         """Move the weights by one batch on the device, without waiting for it."""
         images, labels = batch.images, batch.labels
         self.data_wait.batch_arrived()
-        if len(batch.rows) == 0:
+        if len(batch.rows) == 0 and not self.config.sync_batch_norm:
             images, labels = self.blank_batch(images, labels)
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype != torch.float32):
             logits = self.shared_model(images)

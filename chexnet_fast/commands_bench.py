@@ -110,7 +110,7 @@ def quality(
 
     Args:
         out: the folder for the phantoms, the runs and the table.
-        images: how many phantoms, all folds together.
+        images: how many phantoms to train and validate on; the test has 3,000 more.
         seeds: how many trainings of each kind.
         reference_epochs: the most epochs of the reference recipe.
         fast_epochs: epochs of the fast recipe.

@@ -7,6 +7,7 @@ from bench import quality
 from bench.jpeg import JpegRow, bench_jpeg, format_jpeg_rows
 from bench.measure import Rate
 from bench.quality import QualityRow, bench_quality, format_quality, read_quality
+from shards.datasets.phantom import write_phantoms
 from shards.errors import UserError
 
 
@@ -16,6 +17,8 @@ def test_every_variant_is_trained_and_evaluated_with_every_seed(tmp_path, monkey
     def pretend(*arguments):
         words = [str(argument) for argument in arguments]
         commands.append(words)
+        if words[0] == "phantom":
+            write_phantoms(tmp_path / words[1], 60, size=32, progress=False)
         if words[0] == "train":
             (tmp_path / words[2]).mkdir()
             pd.DataFrame({"epoch": [1, 2]}).to_csv(tmp_path / words[2] / "log_train.csv")
@@ -27,6 +30,10 @@ def test_every_variant_is_trained_and_evaluated_with_every_seed(tmp_path, monkey
     epochs = {"reference": 3, "fast": 5}
     rows = bench_quality(tmp_path, num_images=50, num_seeds=2, epochs=epochs, device="cuda", num_jobs=2)
     assert read_quality(tmp_path / "quality.jsonl")[0] == rows
+    known, unseen = ((tmp_path / name).read_text().split() for name in ("train_val_list.txt", "test_list.txt"))
+    assert len(known) >= len(pd.read_csv(tmp_path / "first.csv")) == 50
+    assert len(known) + len(unseen) == 60 and unseen
+    assert not {name[:8] for name in known} & {name[:8] for name in unseen}
     assert [(row.variant, row.seed) for row in rows] == [(name, seed) for seed in (0, 1) for name in quality.VARIANTS]
     assert [row.num_epochs for row in rows] == [2] * len(rows)
     assert [row.mean_auc for row in rows] == pytest.approx([0.8] * len(rows))

@@ -105,4 +105,5 @@ def test_forty_epochs_leave_less_memory_behind_than_one_holds(packed, codec, kin
     for epoch in range(50):
         num_bytes = sum(batch.images.nbytes for batch in loader.epoch(epoch))
         sizes.append(num_resident_bytes())
-    assert sizes[-1] - sizes[9] < num_bytes
+    # Allocators keep a few MiB more or less from one epoch to the next: what is left behind stays in all of the last.
+    assert min(sizes[-10:]) - max(sizes[:10]) < num_bytes

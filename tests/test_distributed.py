@@ -24,7 +24,9 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("ranks.py")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(request.param), str(script)]
-    ended = subprocess.run([sys.executable, *command, str(out)], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, *command, str(out)], capture_output=True, text=True, check=False, timeout=400
+    )
     assert ended.returncode == 0, ended.stderr
     return out
 
